@@ -1,0 +1,186 @@
+//! What can be said of a table before its updates come.
+//!
+//! Owns: the constant bytes of a table's events, its topic, and finding them again.
+//! Does not own: types. They are taken from the update's own table each time, so only names can go stale here.
+//!
+//! A plan is checked against the names of every update that uses it. An address or a version number of the schema
+//! would be cheaper to compare, but a schema that was dropped and loaded again may lie at the same address.
+
+use cassandra_commitlog::{Column, PartitionUpdate, TableId, TableSchema};
+
+use crate::json_text::{push_escaped, push_str};
+use crate::topic::TopicTemplate;
+use crate::wire;
+
+/// A column's name in both formats.
+#[derive(Debug)]
+pub(crate) struct NamePlan {
+    name: String,
+    /// `,"name":`
+    member: Box<[u8]>,
+    /// `,"name":{"value":`
+    value: Box<[u8]>,
+    /// The field `name = 1` with its tag and length.
+    pub(crate) proto: Box<[u8]>,
+}
+
+const VALUE: &[u8] = b"{\"value\":";
+
+impl NamePlan {
+    fn new(column: &Column) -> Self {
+        let mut member = b",".to_vec();
+        push_str(&mut member, &column.name);
+        member.push(b':');
+        let value = [member.as_slice(), VALUE].concat();
+        let mut proto = Vec::new();
+        wire::push_text(&mut proto, 1, &column.name);
+        Self {
+            name: column.name.clone(),
+            member: member.into_boxed_slice(),
+            value: value.into_boxed_slice(),
+            proto: proto.into_boxed_slice(),
+        }
+    }
+
+    /// `"name":`, behind a comma unless it is the first member.
+    #[inline]
+    pub(crate) fn member(&self, first: bool) -> &[u8] {
+        self.member.get(usize::from(first)..).unwrap_or_default()
+    }
+
+    /// `"name":{"value":`, behind a comma unless it is the first member.
+    #[inline]
+    pub(crate) fn value(&self, first: bool) -> &[u8] {
+        self.value.get(usize::from(first)..).unwrap_or_default()
+    }
+}
+
+/// What the events of one table have in common.
+#[derive(Debug)]
+pub(crate) struct TablePlan {
+    id: TableId,
+    keyspace: String,
+    name: String,
+    topic: String,
+    /// `,"keyspace":"shop","table":"orders","table_id":"…","key":`
+    pub(crate) json: Vec<u8>,
+    /// The same members as fields, but for the key.
+    pub(crate) proto: Vec<u8>,
+    pub(crate) partition_key: Vec<NamePlan>,
+    pub(crate) clustering: Vec<NamePlan>,
+    columns: Vec<NamePlan>,
+}
+
+impl TablePlan {
+    fn new(table: &TableSchema, template: &TopicTemplate) -> Self {
+        let mut json = b",\"keyspace\":\"".to_vec();
+        push_escaped(&mut json, &table.keyspace);
+        json.extend_from_slice(b"\",\"table\":\"");
+        push_escaped(&mut json, &table.name);
+        json.extend_from_slice(format!("\",\"table_id\":\"{}\",\"key\":", table.id).as_bytes());
+        let mut proto = Vec::new();
+        wire::push_text(&mut proto, 6, &table.keyspace);
+        wire::push_text(&mut proto, 7, &table.name);
+        wire::push_bytes(&mut proto, 8, &table.id.0.to_be_bytes());
+        Self {
+            id: table.id,
+            keyspace: table.keyspace.clone(),
+            name: table.name.clone(),
+            topic: template.topic(&table.keyspace, &table.name),
+            json,
+            proto,
+            partition_key: table.partition_key.iter().map(NamePlan::new).collect(),
+            clustering: table.clustering.iter().map(NamePlan::new).collect(),
+            columns: table.columns.iter().map(NamePlan::new).collect(),
+        }
+    }
+
+    /// The names of a column.
+    #[inline]
+    pub(crate) fn column(&self, index: u32) -> Option<&NamePlan> {
+        self.columns.get(index as usize)
+    }
+
+    /// Whether all names that this update uses are still the plan's.
+    fn fits(&self, update: &PartitionUpdate<'_>) -> bool {
+        let table = update.table;
+        table.name == self.name
+            && table.keyspace == self.keyspace
+            && same_names(&table.partition_key, &self.partition_key)
+            && same_names(&table.clustering, &self.clustering)
+            && update.columns.iter().all(|data| match (update.definition(data), self.column(data.column)) {
+                (Some(column), Some(plan)) => column.name == plan.name,
+                (None, None) => true,
+                _ => false,
+            })
+    }
+}
+
+fn same_names(columns: &[Column], plans: &[NamePlan]) -> bool {
+    columns.len() == plans.len() && columns.iter().zip(plans).all(|(column, plan)| column.name == plan.name)
+}
+
+/// The plans of all tables seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    plans: Vec<TablePlan>,
+    /// Sorted by id: where the newest plan of a table stands.
+    by_id: Vec<(TableId, u32)>,
+    last: u32,
+}
+
+impl Plans {
+    /// The plan at an index.
+    pub(crate) fn topic(&self, index: u32) -> Option<&str> {
+        self.plans.get(index as usize).map(|plan| plan.topic.as_str())
+    }
+
+    /// The plan for an update and its index, built or built anew where there is none that fits.
+    #[inline]
+    pub(crate) fn of(&mut self, update: &PartitionUpdate<'_>, template: &TopicTemplate) -> Option<(u32, &TablePlan)> {
+        let known = self.plans.get(self.last as usize).is_some_and(|plan| plan.id == update.table.id);
+        if !known {
+            self.last = self.find(update.table, template);
+        }
+        if !self.plans.get(self.last as usize).is_some_and(|plan| plan.fits(update)) {
+            self.last = self.rebuild(update.table, template);
+        }
+        self.plans.get(self.last as usize).map(|plan| (self.last, plan))
+    }
+
+    fn find(&mut self, table: &TableSchema, template: &TopicTemplate) -> u32 {
+        match self.by_id.binary_search_by_key(&table.id, |(id, _)| *id) {
+            Ok(at) => self.by_id.get(at).map_or(0, |(_, index)| *index),
+            Err(_) => self.add(table, template),
+        }
+    }
+
+    #[cold]
+    fn rebuild(&mut self, table: &TableSchema, template: &TopicTemplate) -> u32 {
+        let plan = TablePlan::new(table, template);
+        match self.plans.get_mut(self.last as usize) {
+            // Records that wait for their flush name their topic by this index.
+            Some(slot) if slot.topic == plan.topic => {
+                *slot = plan;
+                self.last
+            }
+            _ => self.add(table, template),
+        }
+    }
+
+    #[cold]
+    fn add(&mut self, table: &TableSchema, template: &TopicTemplate) -> u32 {
+        // 2^32 tables would not fit any memory.
+        let index = self.plans.len() as u32;
+        self.plans.push(TablePlan::new(table, template));
+        match self.by_id.binary_search_by_key(&table.id, |(id, _)| *id) {
+            Ok(at) => {
+                if let Some(entry) = self.by_id.get_mut(at) {
+                    entry.1 = index;
+                }
+            }
+            Err(at) => self.by_id.insert(at, (table.id, index)),
+        }
+        index
+    }
+}

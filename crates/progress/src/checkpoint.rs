@@ -1,0 +1,446 @@
+//! The checkpoint: one snapshot of what is done, as bytes.
+//!
+//! ```text
+//! magic "CCDCSTAT" · format version u16 · generation u64 · agent, host, cluster: text
+//! count u32, then per segment:   identity · name text · inode u64 · first seen i64 · state u8 · acknowledged u32 · tally
+//! count u32, then per tombstone: identity · end u32 · tally · finished at i64 · ending u8
+//! CRC-32 u32 of everything before it
+//! identity: segment id i64 · has CRC u8 · CRC of the first entry u32      tally: four u32      text: length u16, UTF-8
+//! ```
+//!
+//! All numbers are little-endian. Owns: the layout, its limits, and the rule that an acknowledged position comes from a
+//! watermark and never goes back. Does not own: files, generations on disk, when to save.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use cassandra_commitlog::{LogOffset, SegmentId};
+
+use crate::codec::{Reader, Writer};
+use crate::ledger::Watermark;
+use crate::tally::{Balanced, Tally};
+
+const MAGIC: &[u8; 8] = b"CCDCSTAT";
+const FORMAT: u16 = 1;
+const CRC_BYTES: usize = 4;
+const SEGMENT_BYTES: usize = 13 + 2 + 8 + 8 + 1 + 4 + 16;
+const TOMBSTONE_BYTES: usize = 13 + 4 + 16 + 8 + 1;
+
+/// The largest checkpoint that is written or read, in bytes: a month of tombstones of a busy node takes a tenth of it.
+pub const MAX_BYTES: usize = 64 << 20;
+
+/// The longest name in a checkpoint, in bytes.
+pub const MAX_TEXT: usize = 1024;
+
+/// Whose progress a checkpoint records. Another node's says nothing about this one's segments.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    /// The agent's name, if several share a node.
+    pub agent: String,
+    /// Cassandra's host id.
+    pub host: String,
+    /// The cluster's name.
+    pub cluster: String,
+}
+
+/// Which segment: its id, and the CRC of its first entry once it has one. Ids alone recur when a clock steps back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// The id in the segment's descriptor.
+    pub segment: SegmentId,
+    /// The stored CRC of the payload of its first entry.
+    pub first_entry_crc: Option<u32>,
+}
+
+/// What is known of a segment that is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SegmentState {
+    /// To be read, or being read.
+    Reading,
+    /// Sealed, read to its end, all of it acknowledged, the account closed.
+    Finished,
+    /// Set aside: its name and its header disagree. It is neither read nor deleted.
+    Quarantined,
+}
+
+/// One segment of `cdc_raw`, and how much of it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentRecord {
+    identity: Identity,
+    /// Its file name.
+    pub name: String,
+    /// Its inode when it was last seen: an attribute, not a part of its identity.
+    pub inode: u64,
+    /// When it was first seen, in seconds since 1970: runs of a node go by first sight.
+    pub first_seen: i64,
+    state: SegmentState,
+    acknowledged: LogOffset,
+    tally: Tally,
+}
+
+/// Why a record of a segment may not change that way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The watermark stands in another segment.
+    #[error("the watermark belongs to another segment")]
+    OtherSegment,
+    /// The watermark lies before what is acknowledged already.
+    #[error("the watermark lies before the acknowledged position")]
+    Backwards,
+    /// The closed account is not the one of what is acknowledged.
+    #[error("the closed account is not that of the acknowledged entries")]
+    OtherTally,
+    /// The segment already has another first entry.
+    #[error("the segment begins with another entry")]
+    OtherFirstEntry,
+    /// The segment is quarantined, or finished.
+    #[error("the segment is not being read")]
+    NotReading,
+}
+
+impl SegmentRecord {
+    /// A segment at first sight: nothing of it is done.
+    pub fn new(identity: Identity, name: String, inode: u64, first_seen: i64) -> Self {
+        Self {
+            identity,
+            name,
+            inode,
+            first_seen,
+            state: SegmentState::Reading,
+            acknowledged: LogOffset(0),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Which segment.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Its state.
+    pub fn state(&self) -> SegmentState {
+        self.state
+    }
+
+    /// The offset before which all its records are acknowledged: where reading goes on after a restart.
+    pub fn acknowledged(&self) -> LogOffset {
+        self.acknowledged
+    }
+
+    /// The outcomes of the entries before that offset.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Completes the identity once the segment has a first entry.
+    ///
+    /// # Errors
+    /// [`Refused::OtherFirstEntry`] if it has another one already: then this is another segment.
+    pub fn identify(&mut self, first_entry_crc: u32) -> Result<(), Refused> {
+        match self.identity.first_entry_crc {
+            Some(known) if known != first_entry_crc => Err(Refused::OtherFirstEntry),
+            _ => {
+                self.identity.first_entry_crc = Some(first_entry_crc);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes over what a watermark proves.
+    ///
+    /// # Errors
+    /// [`Refused`] if the watermark is of another segment, or lies before what is acknowledged.
+    pub fn acknowledge(&mut self, watermark: &Watermark) -> Result<(), Refused> {
+        if watermark.position().segment != self.identity.segment {
+            return Err(Refused::OtherSegment);
+        }
+        if self.state != SegmentState::Reading {
+            return Err(Refused::NotReading);
+        }
+        if watermark.position().offset < self.acknowledged {
+            return Err(Refused::Backwards);
+        }
+        self.acknowledged = watermark.position().offset;
+        self.tally = watermark.tally();
+        Ok(())
+    }
+
+    /// Closes the record of a segment that is sealed and read to its end.
+    ///
+    /// # Errors
+    /// [`Refused::OtherTally`] if the account is not the one of the acknowledged entries.
+    pub fn finish(&mut self, account: Balanced) -> Result<(), Refused> {
+        if self.state != SegmentState::Reading {
+            return Err(Refused::NotReading);
+        }
+        if account.tally() != self.tally {
+            return Err(Refused::OtherTally);
+        }
+        self.state = SegmentState::Finished;
+        Ok(())
+    }
+
+    /// Sets the segment aside.
+    pub fn quarantine(&mut self) {
+        self.state = SegmentState::Quarantined;
+    }
+}
+
+/// How a segment went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Deleted, or moved away, by us after it was finished.
+    Reaped,
+    /// Gone before it was finished: a gap record says what is missing.
+    Lost,
+    /// Cleaned up without an entry in it.
+    Empty,
+}
+
+/// What is kept of a segment that is gone, so that one which Cassandra links again is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tombstone {
+    /// Which segment.
+    pub identity: Identity,
+    /// The logical end to which it was read.
+    pub end: LogOffset,
+    /// The outcomes of its entries.
+    pub tally: Tally,
+    /// When it went, in seconds since 1970.
+    pub finished_at: i64,
+    /// How it went.
+    pub ending: Ending,
+}
+
+/// Everything that must survive the process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checkpoint {
+    /// Whose progress this is.
+    pub node: Node,
+    /// Segments that are there, in the order of first sight.
+    pub segments: Vec<SegmentRecord>,
+    /// Segments that are gone.
+    pub tombstones: Vec<Tombstone>,
+}
+
+/// The checkpoint is of another node, cluster or agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the state belongs to agent {:?} of host {:?} in cluster {:?}; this is agent {:?} of host {:?} in cluster {:?}",
+    found.agent, found.host, found.cluster, expected.agent, expected.host, expected.cluster
+)]
+pub struct Foreign {
+    /// Whose it is.
+    pub found: Node,
+    /// Who we are.
+    pub expected: Node,
+}
+
+/// Why bytes are no checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Too short, or a field ends behind the end.
+    #[error("it is cut short")]
+    Truncated,
+    /// Longer than [`MAX_BYTES`].
+    #[error("it is longer than any checkpoint")]
+    TooLong,
+    /// It does not begin like one.
+    #[error("it does not begin with the magic bytes of a checkpoint")]
+    NotACheckpoint,
+    /// It was written by another version of this program.
+    #[error("its format version is {0}, and this program reads only version {FORMAT}")]
+    OtherFormat(u16),
+    /// The CRC does not fit: torn, or damaged.
+    #[error("its CRC does not fit: it is torn or damaged")]
+    BadCrc,
+    /// A count that the rest of the bytes can't hold.
+    #[error("a count exceeds what the bytes can hold")]
+    CountTooLarge,
+    /// A text longer than [`MAX_TEXT`].
+    #[error("a text is longer than allowed")]
+    TextTooLong,
+    /// A text that is not UTF-8.
+    #[error("a text is not UTF-8")]
+    NotUtf8,
+    /// A number that stands for none of the known choices.
+    #[error("{0} is not a known {1}")]
+    Unknown(u8, &'static str),
+    /// Bytes behind the last field.
+    #[error("bytes follow the last field")]
+    TrailingBytes,
+}
+
+/// The checkpoint exceeds a limit of its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the checkpoint exceeds {MAX_BYTES} bytes, or a name in it {MAX_TEXT}")]
+pub struct TooLarge;
+
+impl Checkpoint {
+    /// Whether this is the progress of `expected`.
+    ///
+    /// # Errors
+    /// [`Foreign`] says whose it is.
+    pub fn belongs_to(&self, expected: &Node) -> Result<(), Box<Foreign>> {
+        if self.node == *expected {
+            Ok(())
+        } else {
+            Err(Box::new(Foreign { found: self.node.clone(), expected: expected.clone() }))
+        }
+    }
+
+    /// Drops the tombstones of segments that went before `oldest`, in seconds since 1970.
+    pub fn expire(&mut self, oldest: i64) {
+        self.tombstones.retain(|tombstone| tombstone.finished_at >= oldest);
+    }
+
+    pub(crate) fn encode(&self, generation: u64) -> Result<Vec<u8>, TooLarge> {
+        let mut out = Writer::default();
+        out.bytes.extend_from_slice(MAGIC);
+        out.u16(FORMAT);
+        out.u64(generation);
+        for text in [&self.node.agent, &self.node.host, &self.node.cluster] {
+            put_text(&mut out, text)?;
+        }
+        out.u32(u32::try_from(self.segments.len()).map_err(|_| TooLarge)?);
+        for record in &self.segments {
+            put_identity(&mut out, record.identity);
+            put_text(&mut out, &record.name)?;
+            out.u64(record.inode);
+            out.i64(record.first_seen);
+            out.u8(state_number(record.state));
+            out.u32(record.acknowledged.0);
+            put_tally(&mut out, record.tally);
+        }
+        out.u32(u32::try_from(self.tombstones.len()).map_err(|_| TooLarge)?);
+        for tombstone in &self.tombstones {
+            put_identity(&mut out, tombstone.identity);
+            out.u32(tombstone.end.0);
+            put_tally(&mut out, tombstone.tally);
+            out.i64(tombstone.finished_at);
+            out.u8(ending_number(tombstone.ending));
+        }
+        let crc = crc32fast::hash(&out.bytes);
+        out.u32(crc);
+        if out.bytes.len() > MAX_BYTES { Err(TooLarge) } else { Ok(out.bytes) }
+    }
+
+    /// Reads a checkpoint and its generation.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything but the exact bytes of one checkpoint of this format.
+    pub fn decode(bytes: &[u8]) -> Result<(u64, Self), DecodeError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(DecodeError::TooLong);
+        }
+        let (body, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or(DecodeError::Truncated)?;
+        let fields = body.strip_prefix(MAGIC).ok_or(DecodeError::NotACheckpoint)?;
+        let mut input = Reader::new(fields);
+        let format = input.u16()?;
+        // The CRC comes first: a flipped bit in the version must not look like another program's checkpoint. Every
+        // format of ours ends with the CRC, so that an honest other version passes it.
+        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+            return Err(DecodeError::BadCrc);
+        }
+        if format != FORMAT {
+            return Err(DecodeError::OtherFormat(format));
+        }
+        let generation = input.u64()?;
+        let node = Node { agent: input.text(MAX_TEXT)?, host: input.text(MAX_TEXT)?, cluster: input.text(MAX_TEXT)? };
+        let count = input.count(SEGMENT_BYTES)?;
+        let mut segments = Vec::with_capacity(count);
+        for _ in 0..count {
+            segments.push(get_segment(&mut input)?);
+        }
+        let count = input.count(TOMBSTONE_BYTES)?;
+        let mut tombstones = Vec::with_capacity(count);
+        for _ in 0..count {
+            tombstones.push(get_tombstone(&mut input)?);
+        }
+        if input.remaining() > 0 {
+            return Err(DecodeError::TrailingBytes);
+        }
+        Ok((generation, Self { node, segments, tombstones }))
+    }
+}
+
+fn put_text(out: &mut Writer, text: &str) -> Result<(), TooLarge> {
+    if text.len() <= MAX_TEXT && out.text(text) { Ok(()) } else { Err(TooLarge) }
+}
+
+fn put_identity(out: &mut Writer, identity: Identity) {
+    out.i64(identity.segment.0);
+    out.u8(u8::from(identity.first_entry_crc.is_some()));
+    out.u32(identity.first_entry_crc.unwrap_or(0));
+}
+
+fn put_tally(out: &mut Writer, tally: Tally) {
+    for count in [tally.published, tally.not_cdc, tally.filtered, tally.dead_lettered] {
+        out.u32(count);
+    }
+}
+
+fn get_identity(input: &mut Reader<'_>) -> Result<Identity, DecodeError> {
+    let segment = SegmentId(input.i64()?);
+    let known = input.u8()?;
+    let crc = input.u32()?;
+    let first_entry_crc = match known {
+        0 => None,
+        1 => Some(crc),
+        other => return Err(DecodeError::Unknown(other, "mark of a first entry")),
+    };
+    Ok(Identity { segment, first_entry_crc })
+}
+
+fn get_tally(input: &mut Reader<'_>) -> Result<Tally, DecodeError> {
+    Ok(Tally { published: input.u32()?, not_cdc: input.u32()?, filtered: input.u32()?, dead_lettered: input.u32()? })
+}
+
+fn get_segment(input: &mut Reader<'_>) -> Result<SegmentRecord, DecodeError> {
+    Ok(SegmentRecord {
+        identity: get_identity(input)?,
+        name: input.text(MAX_TEXT)?,
+        inode: input.u64()?,
+        first_seen: input.i64()?,
+        state: match input.u8()? {
+            1 => SegmentState::Reading,
+            2 => SegmentState::Finished,
+            3 => SegmentState::Quarantined,
+            other => return Err(DecodeError::Unknown(other, "state of a segment")),
+        },
+        acknowledged: LogOffset(input.u32()?),
+        tally: get_tally(input)?,
+    })
+}
+
+fn get_tombstone(input: &mut Reader<'_>) -> Result<Tombstone, DecodeError> {
+    Ok(Tombstone {
+        identity: get_identity(input)?,
+        end: LogOffset(input.u32()?),
+        tally: get_tally(input)?,
+        finished_at: input.i64()?,
+        ending: match input.u8()? {
+            1 => Ending::Reaped,
+            2 => Ending::Lost,
+            3 => Ending::Empty,
+            other => return Err(DecodeError::Unknown(other, "ending of a segment")),
+        },
+    })
+}
+
+const fn state_number(state: SegmentState) -> u8 {
+    match state {
+        SegmentState::Reading => 1,
+        SegmentState::Finished => 2,
+        SegmentState::Quarantined => 3,
+    }
+}
+
+const fn ending_number(ending: Ending) -> u8 {
+    match ending {
+        Ending::Reaped => 1,
+        Ending::Lost => 2,
+        Ending::Empty => 3,
+    }
+}

@@ -1,0 +1,40 @@
+//! Where schema and identity come from: a node over CQL, or a file.
+//!
+//! Owns: reading both into [`SystemSchema`] rows. Does not own: what rows mean (`cassandra-commitlog` resolves them), nor
+//! which source counts when, nor how DDL in the log changes them.
+
+use std::fmt;
+
+use cassandra_commitlog::SystemSchema;
+
+pub mod cql;
+pub mod file;
+
+/// Who the node is, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `cluster_name` of its `cassandra.yaml`.
+    pub cluster_name: String,
+    /// Its host id, in the 8-4-4-4-12 form.
+    pub host_id: String,
+    /// The release that it runs, such as `4.1.10`.
+    pub release_version: String,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "host {} of cluster {:?}, release {}", self.host_id, self.cluster_name, self.release_version)
+    }
+}
+
+/// What a node says of itself and of its tables.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// Who it is.
+    pub identity: Identity,
+    /// The rows that a schema is made of.
+    pub schema: SystemSchema,
+    /// All tables of `system_schema` with every column of every row: an object of arrays, as [`file::read`] reads it. It
+    /// keeps what [`SystemSchema`] leaves out, so a file written today serves a release of tomorrow.
+    pub document: serde_json::Value,
+}

@@ -1,0 +1,244 @@
+//! The state directory: two generations of the checkpoint, written so that a crash at any instruction leaves one whole.
+//!
+//! Owns: the lock of the directory, the order of write, fsync and rename, and which damaged files are set aside.
+//! Does not own: what a checkpoint holds, which generation is next, what may be deleted (`cassandra-progress`); when to
+//! save (the pump).
+//!
+//! Every name is used relative to the locked directory's own descriptor, so that a directory that is renamed or
+//! replaced under the agent can't lead it to write into another one.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use cassandra_progress::{
+    Checkpoint, DecodeError, DurableWatermark, Generation, Generations, Identity, MAX_BYTES, Node, SaveError,
+    StartError,
+};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+
+const TEMPORARY: &str = "checkpoint.tmp";
+
+fn file_name(generation: Generation) -> &'static str {
+    match generation {
+        Generation::A => "checkpoint.a",
+        Generation::B => "checkpoint.b",
+    }
+}
+
+/// Why the state can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another agent has the directory.
+    #[error("another agent uses the state directory {}", .0.display())]
+    Locked(PathBuf),
+    /// Others than its owner could read or change it.
+    #[error("the state directory {} has mode {mode:04o}; it must be 0700: chmod 0700 {}", .path.display(), .path.display())]
+    Mode {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Neither generation is whole. [`StateDir::set_aside`] keeps them and starts anew: everything present counts as
+    /// unread, which repeats events and loses none.
+    #[error(
+        "no checkpoint in {} is whole ({cause}); `state reset` sets them aside and reads everything present again",
+        .path.display()
+    )]
+    NoneWhole {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with the last of them.
+        cause: DecodeError,
+    },
+    /// The checkpoint is another node's, or of another version of this program.
+    #[error("the state in {} is not for this agent: {cause}; `state adopt` takes it over, `state reset` starts anew", .path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is, or which version wrote it.
+        cause: StartError,
+    },
+    /// The file system refused.
+    #[error("{action} {}", .path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The locked state directory. The lock goes with it.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    directory: File,
+}
+
+/// What was found in a state directory, and the store for what comes.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The newest whole checkpoint; none on the very first start.
+    pub checkpoint: Option<Checkpoint>,
+    /// The generation that was damaged, if the other one stood in for it: worth an alarm.
+    pub damaged: Option<(Generation, DecodeError)>,
+    /// For the saves to come.
+    pub store: CheckpointStore,
+}
+
+impl StateDir {
+    /// Opens and locks the directory; makes it, with mode 0700, if it is missing.
+    ///
+    /// # Errors
+    /// [`StateError::Locked`], [`StateError::Mode`] or [`StateError::Io`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let io = |action| move |source: io::Error| StateError::Io { action, path: path.to_path_buf(), source };
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io("make the state directory")(error));
+            }
+            _ => {}
+        }
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let directory = rustix::fs::open(path, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|error| io("open the state directory")(error.into()))?;
+        let mode = directory.metadata().map_err(io("look at the state directory"))?.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(StateError::Mode { path: path.to_path_buf(), mode });
+        }
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::Locked(path.to_path_buf())),
+            Err(error) => return Err(io("lock the state directory")(error.into())),
+        }
+        Ok(Self { path: path.to_path_buf(), directory })
+    }
+
+    /// Loads the newest checkpoint that is whole and belongs to `node`.
+    ///
+    /// # Errors
+    /// [`StateError::NoneWhole`] and [`StateError::NotOurs`] need somebody's decision; the directory stays as it is.
+    pub fn load(self, node: &Node) -> Result<Loaded, (Self, StateError)> {
+        let read = self.read(Generation::A).and_then(|a| Ok((a, self.read(Generation::B)?)));
+        let (a, b) = match read {
+            Ok(files) => files,
+            Err(error) => return Err((self, error)),
+        };
+        match Generations::start(a.as_deref(), b.as_deref(), node) {
+            Ok(start) => Ok(Loaded {
+                checkpoint: start.checkpoint,
+                damaged: start.damaged,
+                store: CheckpointStore { state: self, generations: start.generations },
+            }),
+            Err(cause) => {
+                let path = self.path.clone();
+                let error = match cause {
+                    StartError::NoneWhole(cause) => StateError::NoneWhole { path, cause },
+                    cause => StateError::NotOurs { path, cause },
+                };
+                Err((self, error))
+            }
+        }
+    }
+
+    /// Renames both generations to `checkpoint.a.<suffix>` and `checkpoint.b.<suffix>`, and starts without any.
+    ///
+    /// # Errors
+    /// [`StateError::Io`] if one could not be renamed, or a name with that suffix exists.
+    pub fn set_aside(self, suffix: &str) -> Result<CheckpointStore, StateError> {
+        for generation in [Generation::A, Generation::B] {
+            let name = file_name(generation);
+            let aside = format!("{name}.{suffix}");
+            let renamed = rustix::fs::renameat_with(
+                &self.directory,
+                name,
+                &self.directory,
+                &aside,
+                // Setting aside a second time must not destroy what the first one kept.
+                rustix::fs::RenameFlags::NOREPLACE,
+            );
+            match renamed {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(self.io("set aside", name, error.into())),
+            }
+        }
+        self.directory.sync_all().map_err(|error| self.io("fsync the directory of", TEMPORARY, error))?;
+        Ok(CheckpointStore { state: self, generations: Generations::new() })
+    }
+
+    fn read(&self, generation: Generation) -> Result<Option<Vec<u8>>, StateError> {
+        let name = file_name(generation);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(self.io("open", name, error.into())),
+        };
+        // One byte over the limit is enough for the decoder to refuse a file that something else has filled.
+        let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes).map_err(|error| self.io("read", name, error))?;
+        Ok(Some(bytes))
+    }
+
+    /// Returns only when the bytes and their name survive a power loss.
+    fn write(&self, generation: Generation, bytes: &[u8]) -> Result<(), StateError> {
+        // A crash may have left one; nobody else writes here while the lock is held.
+        match rustix::fs::unlinkat(&self.directory, TEMPORARY, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(self.io("remove", TEMPORARY, error.into())),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = rustix::fs::openat(&self.directory, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
+            .map(File::from)
+            .map_err(|error| self.io("create", TEMPORARY, error.into()))?;
+        file.write_all(bytes).map_err(|error| self.io("write", TEMPORARY, error))?;
+        file.sync_all().map_err(|error| self.io("fsync", TEMPORARY, error))?;
+        let name = file_name(generation);
+        rustix::fs::renameat(&self.directory, TEMPORARY, &self.directory, name)
+            .map_err(|error| self.io("rename to", name, error.into()))?;
+        self.directory.sync_all().map_err(|error| self.io("fsync the directory of", name, error))
+    }
+
+    fn io(&self, action: &'static str, name: &str, source: io::Error) -> StateError {
+        StateError::Io { action, path: self.path.join(name), source }
+    }
+}
+
+/// Saves checkpoints, and says what may be deleted on the strength of them.
+#[derive(Debug)]
+pub struct CheckpointStore {
+    state: StateDir,
+    generations: Generations,
+}
+
+impl CheckpointStore {
+    /// Saves into the older generation: temporary file, fsync, rename, fsync of the directory.
+    ///
+    /// # Errors
+    /// After any failed write every later save is refused: stop acknowledging and exit.
+    pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), SaveError<StateError>> {
+        let Self { state, generations } = self;
+        generations.save(checkpoint, |generation, bytes| state.write(generation, bytes))
+    }
+
+    /// How far both saved generations hold a finished segment; `None` until two saves of this process do.
+    pub fn durable(&self, identity: Identity) -> Option<DurableWatermark> {
+        self.generations.durable(identity)
+    }
+
+    /// The state directory, for what else is kept there.
+    pub fn path(&self) -> &Path {
+        &self.state.path
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! `demo`.
+
+use crate::exit::{Ending, Exit};
+
+/// Runs the command.
+pub(super) fn run() -> Ending {
+    Ok(Exit::Fine)
+}

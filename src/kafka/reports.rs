@@ -1,0 +1,370 @@
+//! Delivery reports: counted per run, on a thread of their own.
+//!
+//! Owns: the slots of runs under way, the counts of accepted and reported records, the thread that serves reports, and
+//! what the client last complained of. Does not own: tickets (a slot is only a number here), or what a failure means.
+//!
+//! A callback does a constant amount of work, takes a lock only at the end of a run or on a failure, and has no way to
+//! panic. It runs a million times a second.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, ProducerContext};
+
+/// Nobody waits for a count of reports.
+const NEVER: u64 = u64::MAX;
+
+/// One run under way.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Records that were not reported.
+    pending: AtomicU32,
+    failed: AtomicBool,
+}
+
+/// A run that was reported to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) slot: u32,
+    pub(super) failed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Never longer than there are slots.
+    finished: Vec<Finished>,
+    /// The first failure of each failed run, never longer than there are slots.
+    failures: Vec<(u32, Code)>,
+    event: Option<ClientEvent>,
+}
+
+/// What the client last complained of. With an infinite message timeout this is the only way to learn that a password
+/// is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientEvent {
+    /// The code.
+    pub code: Code,
+    /// librdkafka's words.
+    pub reason: String,
+    /// When.
+    pub at: Instant,
+}
+
+/// The state between the thread that sends and the one that serves reports.
+#[derive(Debug)]
+pub(super) struct Reports {
+    slots: Box<[Slot]>,
+    accepted: AtomicU64,
+    reported: AtomicU64,
+    failed: AtomicBool,
+    fatal: AtomicBool,
+    /// The count of reports that the sending thread waits for.
+    wake_at: AtomicU64,
+    shared: Mutex<Shared>,
+    wake: Condvar,
+}
+
+impl Reports {
+    pub(super) fn new(slots: u32) -> Self {
+        let length = usize::try_from(slots).unwrap_or(usize::MAX);
+        Self {
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            accepted: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            fatal: AtomicBool::new(false),
+            wake_at: AtomicU64::new(NEVER),
+            shared: Mutex::new(Shared { finished: Vec::with_capacity(length), ..Shared::default() }),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// A run of so many records is about to be sent under this slot. They count as accepted from here on, because the
+    /// first report may come before the last is sent.
+    pub(super) fn begin(&self, slot: u32, records: u16) {
+        if let Some(slot) = self.slot(slot) {
+            slot.failed.store(false, Ordering::Relaxed);
+            slot.pending.store(u32::from(records), Ordering::Release);
+        }
+        self.accepted.fetch_add(u64::from(records), Ordering::SeqCst);
+    }
+
+    /// The last so many records of a run were not accepted after all, and never will be under this slot.
+    /// Whoever sends them knows why; no failure is recorded.
+    pub(super) fn give_up(&self, slot: u32, records: u16) {
+        self.accepted.fetch_sub(u64::from(records), Ordering::SeqCst);
+        if let Some(state) = self.slot(slot) {
+            state.failed.store(true, Ordering::Release);
+        }
+        self.settle(slot, u32::from(records));
+    }
+
+    /// One record of the run under this slot is reported.
+    fn report(&self, slot: u32, failure: Option<Code>) {
+        if let Some(code) = failure {
+            self.fail(slot, code);
+        }
+        self.settle(slot, 1);
+        let reported = self.reported.fetch_add(1, Ordering::SeqCst).saturating_add(1);
+        if reported >= self.wake_at.load(Ordering::SeqCst) {
+            self.wake_at.store(NEVER, Ordering::SeqCst);
+            // Taking the lock orders this after the waiter's last look at the count.
+            drop(self.lock());
+            self.wake.notify_all();
+        }
+    }
+
+    fn fail(&self, slot: u32, code: Code) {
+        if let Some(state) = self.slot(slot)
+            && !state.failed.swap(true, Ordering::AcqRel)
+        {
+            self.lock().failures.push((slot, code));
+            self.failed.store(true, Ordering::Release);
+        }
+    }
+
+    fn settle(&self, slot: u32, records: u32) {
+        let Some(state) = self.slot(slot) else { return };
+        if records > 0 && state.pending.fetch_sub(records, Ordering::AcqRel) == records {
+            let failed = state.failed.load(Ordering::Acquire);
+            self.lock().finished.push(Finished { slot, failed });
+        }
+    }
+
+    /// Takes the finished runs, into a list whose memory is used again, and the failures so far.
+    pub(super) fn take(&self, finished: &mut Vec<Finished>) -> Vec<(u32, Code)> {
+        finished.clear();
+        let mut shared = self.lock();
+        std::mem::swap(&mut shared.finished, finished);
+        std::mem::take(&mut shared.failures)
+    }
+
+    /// Waits until `reported` records were reported, or the timeout. It is woken once, not for every report.
+    pub(super) fn wait_for(&self, reported: u64, timeout: Duration) {
+        let shared = self.lock();
+        self.wake_at.store(reported, Ordering::SeqCst);
+        if self.reported.load(Ordering::SeqCst) < reported {
+            // A spurious wake only costs the caller one more look.
+            drop(self.wake.wait_timeout(shared, timeout).unwrap_or_else(PoisonError::into_inner));
+        }
+        self.wake_at.store(NEVER, Ordering::SeqCst);
+    }
+
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn reported(&self) -> u64 {
+        self.reported.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        // The later of the two is read first: a report between the reads must not make this negative.
+        let reported = self.reported();
+        self.accepted().saturating_sub(reported)
+    }
+
+    /// Whether any run has failed that nobody took note of.
+    pub(super) fn any_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn forget_failures(&self) {
+        self.lock().failures.clear();
+        self.failed.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_fatal(&self) -> bool {
+        self.fatal.load(Ordering::Acquire)
+    }
+
+    pub(super) fn last_event(&self) -> Option<ClientEvent> {
+        self.lock().event.clone()
+    }
+
+    fn slot(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(usize::try_from(slot).ok()?)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // Nothing that holds this lock can panic; if something did, a stopped report thread would be worse.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What librdkafka calls back.
+#[derive(Clone)]
+pub(super) struct Context(pub(super) Arc<Reports>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            // A lost connection is an error to librdkafka; nobody has to get up for it.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        tracing::debug!(target: "librdkafka", bytes = statistics.len(), "statistics");
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        if code == Code::Fatal {
+            self.0.fatal.store(true, Ordering::Release);
+        }
+        tracing::warn!(target: "librdkafka", %code, "{reason}");
+        self.0.lock().event = Some(ClientEvent { code, reason: reason.to_owned(), at: Instant::now() });
+    }
+}
+
+impl ProducerContext for Context {
+    /// The slot of the run.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
+        let failure = match result {
+            Ok(_) => None,
+            Err((error, _)) => Some(error.rdkafka_error_code().unwrap_or(Code::Unknown)),
+        };
+        self.0.report(u32::try_from(slot).unwrap_or(u32::MAX), failure);
+    }
+}
+
+/// The thread that serves delivery reports and log lines.
+#[derive(Debug)]
+pub(super) struct ReportThread {
+    stop: Arc<AtomicBool>,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// `BaseProducer::poll` never returns early, and spins through the last millisecond of every call: short polls burn a
+/// core, long ones can't be stopped. So polls are long only while reports are late, and while nothing is in flight
+/// the thread parks and does not poll at all.
+const BUSY_POLL: Duration = Duration::from_millis(100);
+const LATE_POLL: Duration = Duration::from_millis(500);
+const IDLE_PARK: Duration = Duration::from_secs(1);
+/// Log lines and events that are served in one second without traffic.
+const IDLE_EVENTS: usize = 64;
+
+impl ReportThread {
+    pub(super) fn start(producer: Arc<BaseProducer<Context>>, reports: Arc<Reports>) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let handle = thread::Builder::new()
+            .name("kafka-reports".to_owned())
+            .spawn(move || serve(&producer, &reports, &stopped))?;
+        Ok(Self { stop, handle: Some(handle) })
+    }
+
+    /// Something was sent: a parked thread must look for its report. Costs a system call only if it is parked.
+    pub(super) fn wake(&self) {
+        if let Some(handle) = &self.handle {
+            handle.thread().unpark();
+        }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.handle.as_ref().is_some_and(|handle| !handle.is_finished())
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake();
+        if let Some(handle) = self.handle.take() {
+            // A thread that panicked has said so; there is nothing left to stop.
+            drop(handle.join());
+        }
+    }
+}
+
+fn serve(producer: &BaseProducer<Context>, reports: &Reports, stop: &AtomicBool) {
+    let mut poll = BUSY_POLL;
+    while !stop.load(Ordering::Acquire) {
+        if reports.in_flight() == 0 {
+            for _ in 0..IDLE_EVENTS {
+                producer.poll(Duration::ZERO);
+            }
+            thread::park_timeout(IDLE_PARK);
+        } else {
+            let before = reports.reported();
+            producer.poll(poll);
+            poll = if reports.reported() == before { LATE_POLL } else { BUSY_POLL };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(reports: &Reports) -> (Vec<Finished>, Vec<(u32, Code)>) {
+        let mut finished = Vec::new();
+        let failures = reports.take(&mut finished);
+        (finished, failures)
+    }
+
+    #[test]
+    fn a_run_finishes_with_its_last_report_and_keeps_its_first_failure() {
+        let reports = Reports::new(4);
+        reports.begin(2, 3);
+        reports.report(2, None);
+        reports.report(2, Some(Code::PurgeQueue));
+        assert_eq!(taken(&reports), (vec![], vec![(2, Code::PurgeQueue)]));
+        assert!(reports.any_failed());
+        reports.report(2, Some(Code::InvalidRecord));
+        assert_eq!(taken(&reports), (vec![Finished { slot: 2, failed: true }], vec![]));
+        assert_eq!((reports.accepted(), reports.reported(), reports.in_flight()), (3, 3, 0));
+    }
+
+    #[test]
+    fn a_run_that_was_sent_in_part_finishes_with_the_part() {
+        let reports = Reports::new(1);
+        reports.begin(0, 5);
+        reports.report(0, None);
+        reports.give_up(0, 3);
+        assert_eq!((reports.accepted(), reports.in_flight()), (2, 1));
+        reports.report(0, None);
+        assert_eq!(taken(&reports), (vec![Finished { slot: 0, failed: true }], vec![]));
+        // Nothing of it was accepted: it is over at once.
+        reports.begin(0, 2);
+        reports.give_up(0, 2);
+        assert_eq!(taken(&reports).0, vec![Finished { slot: 0, failed: true }]);
+    }
+
+    #[test]
+    fn a_report_of_a_slot_that_does_not_exist_is_only_counted() {
+        let reports = Reports::new(1);
+        reports.report(9, Some(Code::Fatal));
+        assert_eq!((taken(&reports), reports.reported()), ((vec![], vec![]), 1));
+    }
+
+    #[test]
+    fn a_waiter_is_woken_at_its_count() {
+        let reports = Arc::new(Reports::new(1));
+        reports.begin(0, 100);
+        let other = Arc::clone(&reports);
+        let reporter = thread::spawn(move || (0..100).for_each(|_| other.report(0, None)));
+        let started = Instant::now();
+        while reports.reported() < 100 {
+            reports.wait_for(100, Duration::from_secs(10));
+        }
+        assert!(started.elapsed() < Duration::from_secs(5));
+        reporter.join().unwrap();
+    }
+}

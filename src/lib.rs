@@ -1,0 +1,20 @@
+//! The agent as a library: what the binary, its tests and its benches share.
+//!
+//! Owns: everything that touches the world: files, Kafka, CQL, the terminal. Does not own: the format of commit logs
+//! (`cassandra-commitlog`), what an event looks like (`cassandra-event`), what is done (`cassandra-progress`).
+
+pub mod catalog;
+pub mod checkpoint;
+pub mod cli;
+pub mod commands;
+pub mod exit;
+pub mod filter;
+pub mod interrupt;
+pub mod kafka;
+pub mod keystore;
+pub mod line;
+pub mod mapped;
+pub mod resume;
+pub mod segments;
+pub mod sink;
+pub mod walk;

@@ -1,0 +1,18 @@
+//! The binary: reads the command line and ends with the command's exit code.
+
+use std::process::ExitCode;
+
+use cassandra_cdc::cli::Cli;
+use cassandra_cdc::commands;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    commands::start_log();
+    match commands::run(Cli::parse()) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("cassandra-cdc: {failure}");
+            failure.exit.into()
+        }
+    }
+}

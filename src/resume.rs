@@ -1,0 +1,98 @@
+//! The place of a replay, kept in a file.
+//!
+//! Owns: the file: one JSON object, replaced atomically. Does not own: which place may be kept (the ledger's
+//! watermark).
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use cassandra_commitlog::{LogOffset, SegmentName};
+use cassandra_progress::Watermark;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Exit, Failure};
+
+/// A resume file.
+#[derive(Debug)]
+pub struct ResumeFile {
+    path: PathBuf,
+    kept: Option<Place>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    segment: String,
+    position: u32,
+}
+
+impl ResumeFile {
+    /// Reads the file if it exists.
+    ///
+    /// # Errors
+    /// It can't be read, or holds something else.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let kept = match fs::read(path) {
+            Ok(text) => Some(serde_json::from_slice(&text).map_err(|error| {
+                let text = format!("{}: not a resume file: {error}; remove it to begin anew", path.display());
+                Failure::text(Exit::Config, text)
+            })?),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(Failure::io(path.display(), error)),
+        };
+        Ok(Self { path: path.to_owned(), kept })
+    }
+
+    /// The kept place: a segment's file name, and the end of the last entry in it that is done.
+    pub fn place(&self) -> Option<(&str, LogOffset)> {
+        self.kept.as_ref().map(|place| (place.segment.as_str(), LogOffset(place.position)))
+    }
+
+    /// Keeps a place.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn keep(&mut self, segment: SegmentName, watermark: &Watermark) -> Result<(), Failure> {
+        let place = Place { segment: segment.to_string(), position: watermark.position().offset.0 };
+        if self.kept.as_ref() == Some(&place) {
+            return Ok(());
+        }
+        self.replace(&place).map_err(|error| Failure::io(self.path.display(), error))?;
+        self.kept = Some(place);
+        Ok(())
+    }
+
+    fn replace(&self, place: &Place) -> std::io::Result<()> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        serde_json::to_writer(&mut file, place)?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist(&self.path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cassandra_commitlog::{Position, SegmentId};
+    use cassandra_progress::{Ledger, Outcome, Window};
+
+    #[test]
+    fn a_place_is_found_again_and_other_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resume.json");
+        let mut file = ResumeFile::open(&path).unwrap();
+        assert_eq!(file.place(), None);
+        let mut ledger = Ledger::new(Window::default());
+        ledger.read_to(Position { segment: SegmentId(9), offset: LogOffset(77) }, Outcome::Published);
+        let name = SegmentName::parse("CommitLog-7-9.log").unwrap();
+        file.keep(name, &ledger.watermark().unwrap()).unwrap();
+        let again = ResumeFile::open(&path).unwrap();
+        assert_eq!(again.place(), Some(("CommitLog-7-9.log", LogOffset(77))));
+        fs::write(&path, "{}").unwrap();
+        assert_eq!(ResumeFile::open(&path).unwrap_err().exit, Exit::Config);
+    }
+}

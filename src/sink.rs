@@ -1,0 +1,181 @@
+//! Where records go.
+//!
+//! Owns: the choice between Kafka, lines of text and counting, and the arena that records are encoded into.
+//! Does not own: how Kafka is spoken to (`kafka`), when a sink is asked to settle (its callers).
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cassandra_event::{Encoder, Format, KeyFormat, Record, partition};
+use cassandra_progress::Ledger;
+use thiserror::Error;
+
+use crate::kafka::{KafkaError, Publisher, TopicId};
+
+/// A sink that does not take records any more.
+#[derive(Debug, Error)]
+pub enum SinkError {
+    /// Kafka.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The output.
+    #[error("write events")]
+    Write(#[from] io::Error),
+}
+
+/// Where records go.
+pub enum Sink {
+    /// To Kafka, in runs.
+    Kafka(Box<KafkaSink>),
+    /// To a file or the terminal, one line a record.
+    Lines(Lines),
+    /// Nowhere.
+    Count(Vec<u8>),
+}
+
+/// A publisher, and its topics by the encoder's tables.
+pub struct KafkaSink {
+    publisher: Publisher,
+    topics: HashMap<u32, TopicId>,
+}
+
+impl KafkaSink {
+    /// A sink that publishes with this.
+    pub fn new(publisher: Publisher) -> Self {
+        Self { publisher, topics: HashMap::new() }
+    }
+
+    /// The publisher.
+    pub fn publisher(&mut self) -> &mut Publisher {
+        &mut self.publisher
+    }
+}
+
+/// Text lines: the value of each record, or an envelope around it. Protobuf values are preceded by their length, as
+/// Protobuf's own delimited streams are.
+pub struct Lines {
+    out: Box<dyn Write>,
+    envelope: bool,
+    partitions: Option<u32>,
+    arena: Vec<u8>,
+}
+
+impl Lines {
+    /// Lines to this output, with an envelope if wanted, and in it the partition among so many if told.
+    pub fn new(out: Box<dyn Write>, envelope: bool, partitions: Option<u32>) -> Self {
+        Self { out, envelope, partitions, arena: Vec::new() }
+    }
+
+    fn send(&mut self, encoder: &Encoder, records: &[Record]) -> io::Result<()> {
+        for record in records {
+            let (key, value) = (record.key_bytes(&self.arena), record.value_bytes(&self.arena));
+            if self.envelope {
+                let settings = encoder.settings();
+                let partition = self.partitions.map(|partitions| partition(record.hash, partitions));
+                // A dead letter's key is its id: text, not JSON.
+                let is_dead_letter = record.table == Record::NO_TABLE;
+                write!(self.out, "{{\"topic\":{}", serde_json::Value::from(encoder.topic(record.table)))?;
+                match partition {
+                    Some(partition) => write!(self.out, ",\"partition\":{partition},\"key\":")?,
+                    None => self.out.write_all(b",\"key\":")?,
+                }
+                if is_dead_letter {
+                    write!(self.out, "{}", serde_json::Value::from(String::from_utf8_lossy(key)))?;
+                } else {
+                    embed(&mut self.out, key, settings.key == KeyFormat::Json)?;
+                }
+                self.out.write_all(b",\"value\":")?;
+                embed(&mut self.out, value, settings.format == Format::Json)?;
+                self.out.write_all(b"}\n")?;
+            } else if record.table != Record::NO_TABLE {
+                match encoder.settings().format {
+                    Format::Json => {
+                        self.out.write_all(value)?;
+                        self.out.write_all(b"\n")?;
+                    }
+                    Format::Protobuf => {
+                        let mut prefix = Vec::with_capacity(10);
+                        prost::encode_length_delimiter(value.len(), &mut prefix).map_err(io::Error::other)?;
+                        self.out.write_all(&prefix)?;
+                        self.out.write_all(value)?;
+                    }
+                }
+            }
+        }
+        self.arena.clear();
+        Ok(())
+    }
+}
+
+/// JSON as it is, other bytes in base64.
+fn embed(out: &mut impl Write, bytes: &[u8], json: bool) -> io::Result<()> {
+    if json { out.write_all(bytes) } else { write!(out, "\"{}\"", STANDARD.encode(bytes)) }
+}
+
+impl Sink {
+    /// What the next records are to be appended to.
+    pub fn arena(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Kafka(sink) => sink.publisher.arena(),
+            Self::Lines(lines) => &mut lines.arena,
+            Self::Count(arena) => arena,
+        }
+    }
+
+    /// Takes the records of one entry.
+    ///
+    /// # Errors
+    /// The sink can't go on.
+    pub fn send(&mut self, encoder: &Encoder, records: &[Record], ledger: &mut Ledger) -> Result<(), SinkError> {
+        match self {
+            Self::Kafka(sink) => {
+                for record in records {
+                    let topic = match sink.topics.get(&record.table) {
+                        Some(topic) => *topic,
+                        None => {
+                            let topic = sink.publisher.topic(encoder.topic(record.table))?;
+                            sink.topics.insert(record.table, topic);
+                            topic
+                        }
+                    };
+                    sink.publisher.push(ledger, topic, record.hash, record.key.clone(), record.value.clone())?;
+                }
+            }
+            Self::Lines(lines) => lines.send(encoder, records)?,
+            Self::Count(arena) => arena.clear(),
+        }
+        Ok(())
+    }
+
+    /// Collects what was delivered since the last time.
+    ///
+    /// # Errors
+    /// A record was refused, or the sink can't go on.
+    pub fn settle(&mut self, ledger: &mut Ledger) -> Result<(), SinkError> {
+        match self {
+            Self::Kafka(sink) => {
+                sink.publisher.settle(ledger)?;
+            }
+            Self::Lines(lines) => lines.out.flush()?,
+            Self::Count(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Hands over all that waits and waits until all of it is delivered.
+    ///
+    /// # Errors
+    /// A record was refused, or the sink can't go on.
+    pub fn finish(&mut self, ledger: &mut Ledger) -> Result<(), SinkError> {
+        match self {
+            // Kafka may be away for hours: the records wait for it. The hook of the publisher ends the wait early.
+            Self::Kafka(sink) => while sink.publisher.drain(ledger, Duration::from_secs(1))? > 0 {},
+            Self::Lines(lines) => lines.out.flush()?,
+            Self::Count(_) => {}
+        }
+        Ok(())
+    }
+}
