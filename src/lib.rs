@@ -4,9 +4,11 @@
 //! (`cassandra-commitlog`), what an event looks like (`cassandra-event`), what is done (`cassandra-progress`).
 
 pub mod catalog;
+pub mod cdc_raw;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
+pub mod demo;
 pub mod exit;
 pub mod filter;
 pub mod interrupt;
@@ -14,7 +16,9 @@ pub mod kafka;
 pub mod keystore;
 pub mod line;
 pub mod mapped;
+pub mod pump;
 pub mod resume;
 pub mod segments;
 pub mod sink;
 pub mod walk;
+pub mod watch;

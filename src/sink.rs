@@ -165,17 +165,19 @@ impl Sink {
         Ok(())
     }
 
-    /// Hands over all that waits and waits until all of it is delivered.
+    /// Hands over all that waits, and waits for its delivery, at most so long. Says how many records are still under
+    /// way.
     ///
     /// # Errors
     /// A record was refused, or the sink can't go on.
-    pub fn finish(&mut self, ledger: &mut Ledger) -> Result<(), SinkError> {
+    pub fn drain(&mut self, ledger: &mut Ledger, timeout: Duration) -> Result<u64, SinkError> {
         match self {
-            // Kafka may be away for hours: the records wait for it. The hook of the publisher ends the wait early.
-            Self::Kafka(sink) => while sink.publisher.drain(ledger, Duration::from_secs(1))? > 0 {},
-            Self::Lines(lines) => lines.out.flush()?,
-            Self::Count(_) => {}
+            Self::Kafka(sink) => Ok(sink.publisher.drain(ledger, timeout)?),
+            Self::Lines(lines) => {
+                lines.out.flush()?;
+                Ok(0)
+            }
+            Self::Count(_) => Ok(0),
         }
-        Ok(())
     }
 }

@@ -49,8 +49,20 @@ pub struct Options {
     pub tail: Tail,
     /// Go on behind damage.
     pub salvage: bool,
-    /// What the index beside the segment says: a sealed segment must end where it says.
+    /// What the index beside the segment says: a live segment is read up to its number, a sealed one must end where
+    /// it says.
     pub index: Option<CdcIndex>,
+    /// The marker to begin at, known from an earlier walk; the first one without it.
+    pub start: Option<Marker>,
+}
+
+/// Where a sync marker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marker {
+    /// In the file.
+    pub file: FileOffset,
+    /// In the uncompressed image.
+    pub log: LogOffset,
 }
 
 /// Where a walk ended.
@@ -58,6 +70,8 @@ pub struct Options {
 pub struct Walked {
     /// Logical end of the last section that was read.
     pub end: LogOffset,
+    /// The marker that the next walk begins at.
+    pub next: Marker,
     /// Entries that the framing counted.
     pub entries: u64,
 }
@@ -76,7 +90,14 @@ pub fn walk<E>(
     let descriptor = Descriptor::parse(file)?;
     descriptor.check_name(name)?;
     let mut sections = Sections::new(file, &descriptor, options.tail);
-    let mut walked = Walked { end: sections.position().1, entries: 0 };
+    if let Some(Marker { file, log }) = options.start {
+        sections.resume_at(file, log);
+    }
+    let limit = match (options.tail, options.index) {
+        (Tail::Live, Some(CdcIndex::Growing(limit))) => limit,
+        _ => LogOffset(u32::MAX),
+    };
+    let mut walked = Walked { end: sections.position().1, next: next_of(&sections), entries: 0 };
     let mut damaged = false;
     loop {
         let section = match sections.step() {
@@ -96,6 +117,9 @@ pub fn walk<E>(
             }
         };
         let end = sections.position().1;
+        if end > limit {
+            break; // Visible, but not durable yet.
+        }
         if let ControlFlow::Break(value) = each(&descriptor, Seen::Section(&section)) {
             return Ok(ControlFlow::Break(value));
         }
@@ -117,6 +141,7 @@ pub fn walk<E>(
             return Ok(ControlFlow::Continue(walked));
         }
         walked.end = end;
+        walked.next = next_of(&sections);
     }
     if !damaged
         && let Some(error) = short_of_index(&walked, file, &options)
@@ -126,6 +151,11 @@ pub fn walk<E>(
         return Ok(ControlFlow::Break(value));
     }
     Ok(ControlFlow::Continue(walked))
+}
+
+fn next_of(sections: &Sections<'_>) -> Marker {
+    let (file, log) = sections.position();
+    Marker { file, log }
 }
 
 fn walk_entries<E>(

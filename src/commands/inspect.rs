@@ -152,7 +152,7 @@ impl Inspector<'_> {
             }
         }
         // As much as possible of a damaged file: behind damage the next sync marker is looked for.
-        let options = walk::Options { tail: Tail::Sealed, salvage: true, index: segment.index };
+        let options = walk::Options { tail: Tail::Sealed, salvage: true, index: segment.index, start: None };
         let (mut damaged, mut shown) = (false, 0);
         let walked = walk(&segment.name, &file, options, &mut plaintext, |descriptor, seen| {
             let listed = match seen {
@@ -290,7 +290,7 @@ fn bare(value: &Value) -> &str {
 }
 
 /// An event without what the line around it says already.
-fn brief(event: &Value) -> String {
+pub(super) fn brief(event: &Value) -> String {
     let mut event = event.clone();
     if let Some(members) = event.as_object_mut() {
         for name in ["v", "id", "digest", "keyspace", "table", "table_id", "source"] {

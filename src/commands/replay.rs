@@ -30,6 +30,9 @@ use crate::walk::{self, Damage, Seen, walk};
 /// How often delivery reports are collected, the resume file is written and the bar is moved.
 const TICK: Duration = Duration::from_millis(200);
 
+/// How long the last wait for Kafka lasts before it is said to be one.
+const DELIVERY: Duration = Duration::from_secs(1);
+
 /// Entries between two looks at the clock.
 const ENTRIES_PER_LOOK: u32 = 256;
 
@@ -247,7 +250,7 @@ impl Replaying {
         let key = keys.key_for(&mapped)?;
         let mut plaintext = Plaintext::new(key);
         let segment = Segment::new(file.name);
-        let options = walk::Options { tail: Tail::Sealed, salvage: self.salvage, index: file.index };
+        let options = walk::Options { tail: Tail::Sealed, salvage: self.salvage, index: file.index, start: None };
         self.ledger.enter(Position { segment: file.name.id, offset: start }, Tally::default());
         self.summary.segments += 1;
         let (done, mut counted) = (self.bar.position(), Tally::default());
@@ -368,7 +371,10 @@ impl Replaying {
     }
 
     fn finish(mut self, resume: Option<&mut ResumeFile>) -> Ending {
-        self.sink.finish(&mut self.ledger).map_err(sink_failure)?;
+        // Kafka may be away for hours: the records wait for it. A signal ends the wait.
+        while self.sink.drain(&mut self.ledger, DELIVERY).map_err(sink_failure)? > 0 {
+            self.bar.set_message("waiting for Kafka");
+        }
         self.keep_place(resume)?;
         self.bar.finish_and_clear();
         let Summary { segments, framed, totals, events, damages } = &self.summary;

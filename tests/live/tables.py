@@ -8,7 +8,7 @@ import uuid
 EPOCH = datetime.datetime(1970, 1, 1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Table:
     name: str
     key: dict  # column -> type, in order; so are the others

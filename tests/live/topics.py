@@ -2,6 +2,7 @@
 import base64
 import pathlib
 import subprocess
+import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -13,11 +14,17 @@ QUIET_SECONDS = 30  # a broker on this machine that is silent for so long is bro
 
 
 def make(bootstrap, names):
-    for made in AdminClient({'bootstrap.servers': bootstrap}).create_topics([NewTopic(n, PARTITIONS, 1) for n in names]).values():
+    admin = AdminClient({'bootstrap.servers': bootstrap})  # must live until it has answered
+    for made in admin.create_topics([NewTopic(n, PARTITIONS, 1) for n in names]).values():
         made.result(QUIET_SECONDS)
+    deadline = time.monotonic() + QUIET_SECONDS
+    while not set(names) <= set(all_names(bootstrap)):  # made, but the broker may not show them yet
+        if time.monotonic() > deadline:
+            raise RuntimeError(f'the broker does not show {names}')
+        time.sleep(0.2)
 
 
-def names(bootstrap):
+def all_names(bootstrap):
     """All topics, but for Kafka's own."""
     found = AdminClient({'bootstrap.servers': bootstrap}).list_topics(timeout=QUIET_SECONDS).topics
     return sorted(n for n in found if not n.startswith('__'))

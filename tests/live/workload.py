@@ -34,7 +34,7 @@ def visits(w, r):
     """Wide partitions with an int key and a descending clustering column."""
     for i in range(1500):
         key, row = {'site': r.randint(-20, 20)}, {'at': r.randint(-500, 500)}
-        w.send(w.insert(VISITS, key, row, {'page': r.choice(PAGES) + ' ' + 'x' * r.randint(0, 200), 'ms': r.gauss(0, 1e3)}, ttl=r.choice([None, None, TTL])))
+        w.send(w.insert(VISITS, key, row, {'page': r.choice(PAGES) + ' ' + 'x' * r.randint(0, 1000), 'ms': r.gauss(0, 1e3)}, ttl=r.choice([None, None, TTL])))
         what = r.random()
         if what < 0.1:
             w.send(w.insert(VISITS, key, row, {'page': None, 'flags': {1, 2, i}}))
@@ -48,7 +48,7 @@ def visits(w, r):
             w.send(w.delete_cells(VISITS, key, row, ['page', 'flags']))
         elif what < 0.47:
             low, high = sorted(r.sample(range(-500, 500), 2))
-            w.send(w.delete_range(VISITS, key, {}, 'at', r.choice([low, None]), r.choice([high, high, None]) if low else high))
+            w.send(w.delete_range(VISITS, key, {}, 'at', *r.choice([(low, high), (low, None), (None, high)])))
         elif what < 0.48:
             w.send(w.delete_partition(VISITS, key))
         elif what < 0.55:

@@ -10,7 +10,7 @@ from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType
 
 from facts import DELETED
-from tables import KEYSPACE, is_collection, plain, quote, split
+from tables import KEYSPACE, PLACE, is_collection, plain, quote, split
 
 FIRST_TIMESTAMP, STEP = 1_760_000_000_000_000, 10
 IN_FLIGHT = 64
@@ -82,7 +82,8 @@ class Writer:
     def _bind(self, write):
         if write.cql not in self._prepared:
             self._prepared[write.cql] = self.session.prepare(write.cql)
-        return self._prepared[write.cql].bind(write.values)
+        # The driver wants a user type's value as a tuple.
+        return self._prepared[write.cql].bind([tuple(v.values()) if isinstance(v, dict) and v.keys() == PLACE.keys() else v for v in write.values])
 
     # ---- writes
 

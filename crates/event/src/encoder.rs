@@ -147,19 +147,8 @@ impl Encoder {
         }
         let key = start..arena.len();
         let hash = murmur2(part(arena, &key));
-        let frame = Frame {
-            settings,
-            constants,
-            plan,
-            source,
-            digest,
-            table,
-            hash,
-            key,
-            row: None,
-            part: None,
-            chunk: None,
-        };
+        let frame =
+            Frame { settings, constants, plan, source, digest, table, hash, key, row: None, part: None, chunk: None };
         match settings.unit {
             Unit::Mutation => frame.record(update, arena, records),
             Unit::Row => frame.rows(update, arena, records),

@@ -140,9 +140,7 @@ pub(crate) fn push_uuid(out: &mut Vec<u8>, value: u128) {
     let [b0, b1, b2, b3, b4, b5, b6, b7] = b;
     let [c0, c1, c2, c3, c4, c5, c6, c7] = c;
     out.extend_from_slice(&a);
-    out.extend_from_slice(&[
-        b'-', b0, b1, b2, b3, b'-', b4, b5, b6, b7, b'-', c0, c1, c2, c3, b'-', c4, c5, c6, c7,
-    ]);
+    out.extend_from_slice(&[b'-', b0, b1, b2, b3, b'-', b4, b5, b6, b7, b'-', c0, c1, c2, c3, b'-', c4, c5, c6, c7]);
     out.extend_from_slice(&d);
 }
 

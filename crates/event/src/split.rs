@@ -85,7 +85,9 @@ impl RowPart {
         let mut columns: Vec<ColumnData> = Vec::new();
         for atom in atoms {
             match columns.last_mut() {
-                Some(last) if last.column == atom.data.column && last.cells.end == atom.data.cells.start && !atom.first => {
+                Some(last)
+                    if last.column == atom.data.column && last.cells.end == atom.data.cells.start && !atom.first =>
+                {
                     last.cells.end = atom.data.cells.end;
                 }
                 _ => {
@@ -211,11 +213,7 @@ impl<'a> Cutter<'_, 'a> {
         let has_value = self.has_value(atom, &cell);
         let limit = self.frame.settings.max_record_bytes;
         let target = if has_value { ChunkOf::Value } else { ChunkOf::Path };
-        let around = if has_value {
-            self.around(&first, target)
-        } else {
-            self.size(&Piece::Row(first.clone()))
-        };
+        let around = if has_value { self.around(&first, target) } else { self.size(&Piece::Row(first.clone())) };
         if !path.is_empty() && around > limit / 2 {
             self.chunks(&first, &later, ChunkOf::Path, path);
             if has_value {

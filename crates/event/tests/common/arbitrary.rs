@@ -186,12 +186,14 @@ fn scalar(native: Native) -> BoxedStrategy<Vec<u8>> {
         .prop_map(|bits: u64| bits.to_be_bytes().to_vec())
         .boxed(),
         Native::Uuid | Native::Timeuuid => any::<[u8; 16]>().prop_map(|id| id.to_vec()).boxed(),
-        Native::Date => prop_oneof![any::<u32>(), 0x7fbd_4bfb..0x802c_c0a3_u32]
-            .prop_map(|day| day.to_be_bytes().to_vec())
-            .boxed(),
-        Native::Time => prop_oneof![0..86_400_000_000_000_i64, select(vec![-1, 86_399_999_999_999, 86_400_000_000_000])]
-            .prop_map(|nanos| nanos.to_be_bytes().to_vec())
-            .boxed(),
+        Native::Date => {
+            prop_oneof![any::<u32>(), 0x7fbd_4bfb..0x802c_c0a3_u32].prop_map(|day| day.to_be_bytes().to_vec()).boxed()
+        }
+        Native::Time => {
+            prop_oneof![0..86_400_000_000_000_i64, select(vec![-1, 86_399_999_999_999, 86_400_000_000_000])]
+                .prop_map(|nanos| nanos.to_be_bytes().to_vec())
+                .boxed()
+        }
         Native::Inet => prop_oneof![
             any::<[u8; 4]>().prop_map(|address| address.to_vec()),
             any::<[u8; 16]>().prop_map(|address| address.to_vec()),
@@ -289,7 +291,8 @@ fn any_column(column: usize, cql_type: &CqlType) -> BoxedStrategy<ColumnSpec> {
                 let path = (index as i16).to_be_bytes().to_vec();
                 any_cell(Just(path).boxed(), any_value(&field.cql_type)).boxed()
             };
-            let beyond = any_cell(any::<[u8; 2]>().prop_map(|path| path.to_vec()).boxed(), vec(any::<u8>(), 0..4).boxed());
+            let beyond =
+                any_cell(any::<[u8; 2]>().prop_map(|path| path.to_vec()).boxed(), vec(any::<u8>(), 0..4).boxed());
             let mut cells: Vec<BoxedStrategy<CellSpec>> = definition.fields.iter().enumerate().map(cell).collect();
             cells.push(beyond);
             let count = cells.len();
@@ -327,7 +330,8 @@ fn any_row(table: &TableSchema, kind: ColumnKind) -> BoxedStrategy<RowSpec> {
         .filter(|(_, column)| column.kind == kind)
         .map(|(index, column)| option::of(any_column(index, &column.cql_type)))
         .collect();
-    let clustering = if kind == ColumnKind::Static { Just(vec![]).boxed() } else { any_clustering(&table.clustering, 9) };
+    let clustering =
+        if kind == ColumnKind::Static { Just(vec![]).boxed() } else { any_clustering(&table.clustering, 9) };
     (clustering, option::of(any_liveness()), option::of(any_deletion()), any::<bool>(), columns)
         .prop_map(|(clustering, liveness, deletion, shadowable, columns)| RowSpec {
             clustering,

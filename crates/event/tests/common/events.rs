@@ -110,6 +110,10 @@ fn tree(value: &Tree) -> Value {
         Tree::Decimal(scale, unscaled) => json!(decimal(*scale, unscaled)),
         Tree::Duration(months, days, nanos) => json!({"months": months, "days": days, "nanos": nanos}),
         Tree::List(items) => items.iter().map(tree).collect(),
+        Tree::Floats(floats) => {
+            let float = |bits: &u32| self::value(&CqlType::Native(Native::Float), &bits.to_be_bytes());
+            floats.iter().map(float).collect()
+        }
         Tree::Map(items) => items.iter().map(|(key, value)| json!([tree(key), tree(value)])).collect(),
         Tree::Udt(items) => items.iter().map(|(name, value)| (name.clone(), tree(value))).collect(),
     }

@@ -60,9 +60,7 @@ impl Spec {
             [only] => only.clone(),
             parts => parts
                 .iter()
-                .flat_map(|part| {
-                    [&u16::try_from(part.len()).unwrap().to_be_bytes()[..], part, &[0]].concat()
-                })
+                .flat_map(|part| [&u16::try_from(part.len()).unwrap().to_be_bytes()[..], part, &[0]].concat())
                 .collect(),
         }
     }
@@ -194,7 +192,8 @@ pub fn udt(fields: &[(&str, CqlType)], frozen: bool) -> CqlType {
 }
 
 pub fn columns(kind: ColumnKind, columns: &[(&str, CqlType)]) -> Vec<Column> {
-    let column = |(name, cql_type): &(&str, CqlType)| Column { name: (*name).to_owned(), cql_type: cql_type.clone(), kind };
+    let column =
+        |(name, cql_type): &(&str, CqlType)| Column { name: (*name).to_owned(), cql_type: cql_type.clone(), kind };
     columns.iter().map(column).collect()
 }
 
@@ -250,20 +249,14 @@ pub fn example() -> Spec {
     let order = |order: i32| vec![Some(order.to_be_bytes().to_vec())];
     spec.rows.push(RowSpec {
         clustering: order(7),
-        liveness: Some(Liveness {
-            timestamp: ts + 2,
-            expiry: Some(Expiry { ttl: 86_400, at: 1_700_086_400 }),
-        }),
+        liveness: Some(Liveness { timestamp: ts + 2, expiry: Some(Expiry { ttl: 86_400, at: 1_700_086_400 }) }),
         columns: vec![
             one(0, live(&[0, 0, 0, 2, 0x04, 0xe2], ts + 2)),
             one(1, dead(1_700_000_000, ts + 3)),
             ColumnSpec {
                 column: 2,
                 deletion: Some(deletion(ts + 1, 1_700_000_000)),
-                cells: vec![
-                    at_path(b"red", live(b"", ts + 2)),
-                    at_path(b"blue", dead(1_700_000_000, ts + 2)),
-                ],
+                cells: vec![at_path(b"red", live(b"", ts + 2)), at_path(b"blue", dead(1_700_000_000, ts + 2))],
             },
         ],
         ..RowSpec::default()

@@ -23,6 +23,8 @@ pub enum Tree {
     Decimal(i32, BigInt),
     Duration(i32, i32, i64),
     List(Vec<Tree>),
+    /// The bits of a vector of floats.
+    Floats(Vec<u32>),
     Map(Vec<(Tree, Tree)>),
     Udt(Vec<(String, Tree)>),
 }
@@ -86,6 +88,10 @@ fn lenient(cql_type: &CqlType, bytes: &[u8]) -> Option<Tree> {
                 }
             }
             Some(Tree::Udt(items))
+        }
+        CqlType::Vector { element, dimension } if **element == CqlType::Native(Native::Float) => {
+            let floats = bytes.chunks(4).map(|float| number(float).map(u32::from_be_bytes));
+            Some(Tree::Floats(floats.collect::<Option<_>>()?)).filter(|_| bytes.len() == 4 * *dimension as usize)
         }
         CqlType::Vector { element, dimension } => {
             let mut cursor = bytes;
@@ -172,9 +178,7 @@ fn scalar(native: Native, bytes: &[u8]) -> Option<Tree> {
         Native::Inet if bytes.len() == 4 || bytes.len() == 16 => Tree::Inet(bytes.to_vec()),
         Native::Inet => return None,
         Native::Varint => Tree::Varint(BigInt::from_signed_bytes_be(bytes)),
-        Native::Decimal => {
-            Tree::Decimal(i32::from_be_bytes(number(bytes)?), BigInt::from_signed_bytes_be(&bytes[4..]))
-        }
+        Native::Decimal => Tree::Decimal(i32::from_be_bytes(number(bytes)?), BigInt::from_signed_bytes_be(&bytes[4..])),
         Native::Duration => {
             let mut cursor = bytes;
             let months = i32::try_from(signed_vint(&mut cursor)?).ok()?;
@@ -259,6 +263,7 @@ pub fn encode(cql_type: &CqlType, tree: &Tree) -> Vec<u8> {
                 out.extend_from_slice(&bytes);
             }
         }
+        (Tree::Floats(floats), _) => floats.iter().for_each(|bits| out.extend_from_slice(&bits.to_be_bytes())),
         (Tree::Map(items), CqlType::Map { key, value, .. }) => {
             out.extend_from_slice(&(items.len() as i32).to_be_bytes());
             for item in items {
