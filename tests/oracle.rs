@@ -252,7 +252,10 @@ fn compare(ours: &Value, oracle: &Value) -> Result<(), String> {
 
 /// One folder of segments with its `expected.jsonl.gz`: the case itself, or a stage of it.
 fn compare_folder(case: &Case, folder: &Path, segments: &Path, schema: &Arc<Schema>) -> Tally {
-    let key = case.key_store().map(|path| keystore::load(&path, "cassandra", "testing:1").unwrap());
+    let key = case.key_store().map(|path| {
+        let key = keystore::load(&path, "cassandra", "testing:1").unwrap();
+        Key::new(key.bytes()).unwrap()
+    });
     let mut readings: BTreeMap<String, Reading> = load::segments_in(segments)
         .into_iter()
         .map(|(name, file)| (name.to_string(), read(&name, &file, schema, key.clone())))

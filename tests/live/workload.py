@@ -34,7 +34,7 @@ def visits(w, r):
     """Wide partitions with an int key and a descending clustering column."""
     for i in range(1500):
         key, row = {'site': r.randint(-20, 20)}, {'at': r.randint(-500, 500)}
-        w.send(w.insert(VISITS, key, row, {'page': r.choice(PAGES) + ' ' + 'x' * r.randint(0, 1000), 'ms': r.gauss(0, 1e3)}, ttl=r.choice([None, None, TTL])))
+        w.send(w.insert(VISITS, key, row, {'page': r.choice(PAGES) + ' ' + 'x' * r.randint(0, 2500), 'ms': r.gauss(0, 1e3)}, ttl=r.choice([None, None, TTL])))
         what = r.random()
         if what < 0.1:
             w.send(w.insert(VISITS, key, row, {'page': None, 'flags': {1, 2, i}}))

@@ -42,7 +42,8 @@ impl Decompressor {
         out.resize(start.saturating_add(index(len)), 0);
         let target = out.get_mut(start..).unwrap_or_default();
         let written = match compression {
-            Compression::Lz4 => lz4(block, len, target),
+            Compression::Lz4 => lz4_parts(block)
+                .and_then(|(_, raw)| lz4_flex::block::decompress_into(raw, target).map_err(codec)),
             Compression::Snappy => snap::raw::Decoder::new().decompress(block, target).map_err(codec),
             Compression::Deflate => deflate(block, target),
             Compression::Zstd => self.zstd(block, target),
@@ -70,27 +71,31 @@ fn codec(error: impl ToString) -> Cause {
     Cause::Codec(error.to_string())
 }
 
-/// No codec makes more of a byte than this: a length beyond it is a lie, told before anything is allocated for it.
+/// Whether the block can be so long, told before anything is allocated for it: by what it says itself, and by what no
+/// block of the codec can exceed.
 fn plausible(compression: Compression, block: &[u8], len: u32) -> Result<(), Cause> {
-    let ratio: u64 = match compression {
-        Compression::Lz4 => 256,
-        Compression::Snappy => 64,
-        Compression::Deflate => 1040,
+    let (declared, ratio) = match compression {
+        Compression::Lz4 => (Some(u64::from(lz4_parts(block)?.0)), 256),
+        Compression::Snappy => (u64::try_from(snap::raw::decompress_len(block).map_err(codec)?).ok(), 64),
+        Compression::Deflate => (None, 1040),
         // A run-length block of four bytes stands for up to 128 KiB.
-        Compression::Zstd => 33_000,
+        Compression::Zstd => (zstd::zstd_safe::get_frame_content_size(block).ok().flatten(), 33_000),
     };
+    if let Some(declared) = declared.filter(|&declared| declared != u64::from(len)) {
+        let value = i64::try_from(declared).unwrap_or(i64::MAX);
+        return Err(Cause::OutOfRange { what: "plaintext length in the block", value });
+    }
     let most = u64::try_from(block.len()).unwrap_or(u64::MAX).saturating_mul(ratio);
-    if u64::from(len) <= most { Ok(()) } else { Err(Cause::OutOfRange { what: "plaintext length", value: i64::from(len) }) }
+    if u64::from(len) > most {
+        return Err(Cause::OutOfRange { what: "plaintext length", value: i64::from(len) });
+    }
+    Ok(())
 }
 
 /// An LZ4 block as Cassandra writes it: its plaintext length once more, little-endian, then the raw block.
-fn lz4(block: &[u8], len: u32, target: &mut [u8]) -> Result<usize, Cause> {
+fn lz4_parts(block: &[u8]) -> Result<(u32, &[u8]), Cause> {
     let (declared, raw) = block.split_first_chunk::<4>().ok_or(Cause::Truncated { left: block.len() })?;
-    let declared = u32::from_le_bytes(*declared);
-    if declared != len {
-        return Err(Cause::OutOfRange { what: "plaintext length of the LZ4 block", value: i64::from(declared) });
-    }
-    lz4_flex::block::decompress_into(raw, target).map_err(codec)
+    Ok((u32::from_le_bytes(*declared), raw))
 }
 
 fn deflate(block: &[u8], target: &mut [u8]) -> Result<usize, Cause> {

@@ -361,3 +361,21 @@ fn a_changed_table_is_noticed() {
     let (text, _) = encode(&mut encoder, &owned);
     assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["rows"][0]["cells"].get("#0").is_some());
 }
+
+/// The JSON of the contract is the JSON that we write, but for its line breaks and dots.
+#[test]
+fn the_contract_shows_what_is_written() {
+    let blocks: Vec<_> = include_str!("../CONTRACT.md").split("```json\n").skip(1).collect();
+    let shown: Vec<serde_json::Value> =
+        blocks.iter().map(|block| serde_json::from_str(block.split_once("```").unwrap().0).unwrap()).collect();
+    let written: serde_json::Value =
+        serde_json::from_str(encode(settings(Format::Json), &example().own()).text()).unwrap();
+    for (name, value) in written.as_object().unwrap() {
+        if !matches!(name.as_str(), "id" | "digest" | "table_id" | "source") {
+            assert_eq!(*value, shown[0][name], "{name}");
+        }
+    }
+    let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&written), names(&shown[0]));
+    assert_eq!(shown.len(), 3);
+}

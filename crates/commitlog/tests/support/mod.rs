@@ -4,7 +4,7 @@
 //! Owns: nothing of the decoder's code. The writer is made from the format document alone, so that a misreading in the
 //! decoder is no misreading here too.
 
-#![allow(dead_code, reason = "every test uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "every test uses its own part")]
 
 pub mod memory;
 pub mod model;

@@ -148,14 +148,17 @@ fn clustering(columns: &[Column], values: &[Option<Vec<u8>>]) -> Value {
     columns.iter().zip(values).map(member).collect()
 }
 
+/// Id, clock, count, kind.
+pub type ShardTuple = (Vec<u8>, i64, i64, Option<&'static str>);
+
 /// The shards of a counter, where its header is the one that their kinds give.
-pub fn shards(bytes: &[u8]) -> Option<Vec<(Vec<u8>, i64, i64, Option<&'static str>)>> {
+pub fn shards(bytes: &[u8]) -> Option<Vec<ShardTuple>> {
     let count = i16::from_be_bytes(bytes.get(..2)?.try_into().unwrap());
     let count = usize::try_from(count).ok()?;
     let header: Vec<u16> =
         bytes.get(2..2 + 2 * count)?.chunks(2).map(|entry| u16::from_be_bytes(entry.try_into().unwrap())).collect();
     let body = &bytes[2 + 2 * count..];
-    if body.len() % 32 != 0 {
+    if !body.len().is_multiple_of(32) {
         return None;
     }
     let mut rebuilt = vec![];
