@@ -59,6 +59,12 @@ impl Failure {
         Self { exit, error: anyhow::anyhow!("{text}") }
     }
 
+    /// Whether somebody who read the output has seen enough: `… | head` is no failure.
+    pub fn is_broken_pipe(&self) -> bool {
+        let io_error = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        self.error.chain().any(|cause| io_error(cause) == Some(io::ErrorKind::BrokenPipe))
+    }
+
     /// An I/O error with what was being done; a missing permission has an exit code of its own.
     pub fn io(context: impl fmt::Display, error: io::Error) -> Self {
         let exit = if error.kind() == io::ErrorKind::PermissionDenied { Exit::Permission } else { Exit::Io };

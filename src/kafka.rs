@@ -356,13 +356,19 @@ impl Publisher {
         let flushed = self.flush_runs(ledger);
         self.deadline = None;
         loop {
-            let settled = self.settle(ledger);
+            // Failures are kept, so that only the last look at them counts.
+            drop(self.settle(ledger));
             let left = deadline.saturating_duration_since(Instant::now());
             if self.in_flight() == 0 || left.is_zero() || self.ask(started).is_break() {
-                // What came between the look at the reports and the look at the count.
-                return flushed.and(settled).and(self.settle(ledger)).map(|_| self.in_flight());
+                self.settle(ledger)?;
+                return flushed.map(|()| self.in_flight());
             }
             self.reports.wait_for(self.reports.accepted(), left.min(ASK));
+            if self.is_fatal() && self.in_flight() > 0 {
+                // A record that was accepted while the producer died is neither sent nor, without a message timeout,
+                // ever reported. Everything outstanding is sent again anyway.
+                self.producer.purge(PurgeConfig::default().queue().inflight());
+            }
         }
     }
 

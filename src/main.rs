@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use cassandra_cdc::cli::Cli;
 use cassandra_cdc::commands;
+use cassandra_cdc::exit::Exit;
 use clap::Parser;
 
 fn main() -> ExitCode {
     commands::start_log();
     match commands::run(Cli::parse()) {
         Ok(exit) => exit.into(),
+        Err(failure) if failure.is_broken_pipe() => Exit::Fine.into(),
         Err(failure) => {
             eprintln!("cassandra-cdc: {failure}");
             failure.exit.into()

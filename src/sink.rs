@@ -150,13 +150,15 @@ impl Sink {
         Ok(())
     }
 
-    /// Collects what was delivered since the last time.
+    /// Hands over what waits, and collects what was delivered since the last time. Called now and then, so that
+    /// records of a slow replay do not wait for their runs to fill.
     ///
     /// # Errors
     /// A record was refused, or the sink can't go on.
     pub fn settle(&mut self, ledger: &mut Ledger) -> Result<(), SinkError> {
         match self {
             Self::Kafka(sink) => {
+                sink.publisher.flush_runs(ledger)?;
                 sink.publisher.settle(ledger)?;
             }
             Self::Lines(lines) => lines.out.flush()?,

@@ -35,41 +35,16 @@ pub(super) fn run(arguments: &Inspect) -> Ending {
         contents: schema.map(Contents::new).transpose()?,
         first: true,
     };
-    let result = segments.iter().try_fold(false, |damaged, segment| Ok(inspector.segment(segment, &keys)? | damaged));
-    let ended = inspector.finish();
-    match (result, ended) {
-        // Somebody who pipes into `head` has seen enough.
-        (Err(error), _) | (_, Err(error)) if error.is_broken_pipe() => Ok(Exit::Fine),
-        (Err(error), _) | (_, Err(error)) => Err(error.into()),
-        (Ok(damaged), Ok(())) => Ok(if damaged { Exit::Corrupt } else { Exit::Fine }),
+    let mut damaged = false;
+    for segment in &segments {
+        damaged |= inspector.segment(segment, &keys)?;
     }
+    inspector.finish().map_err(cannot_write)?;
+    Ok(if damaged { Exit::Corrupt } else { Exit::Fine })
 }
 
-/// Why a listing ends early.
-enum Stop {
-    Write(io::Error),
-    Failure(Failure),
-}
-
-impl Stop {
-    fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Write(error)
-    }
-}
-
-impl From<Stop> for Failure {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Write(error) => Self::io("write the listing", error),
-            Stop::Failure(failure) => failure,
-        }
-    }
+fn cannot_write(error: io::Error) -> Failure {
+    Failure::io("write the listing", error)
 }
 
 /// What it takes to look into entries.
@@ -139,15 +114,15 @@ struct Inspector<'o> {
 
 impl Inspector<'_> {
     /// Lists one segment; whether it is damaged.
-    fn segment(&mut self, segment: &SegmentFile, keys: &KeySource) -> Result<bool, Stop> {
+    fn segment(&mut self, segment: &SegmentFile, keys: &KeySource) -> Result<bool, Failure> {
         let file_name = segment.name.to_string();
-        let cannot = |error| Stop::Failure(Failure::io(segment.path.display(), error));
+        let cannot = |error| Failure::io(segment.path.display(), error);
         let file = Mapped::open(&segment.path).map_err(cannot)?;
-        let mut plaintext = Plaintext::new(keys.key_for(&file).map_err(Stop::Failure)?);
+        let mut plaintext = Plaintext::new(keys.key_for(&file)?);
         match Descriptor::parse(&file) {
-            Ok(descriptor) => self.descriptor(&file_name, segment, &descriptor, file.len())?,
+            Ok(descriptor) => self.descriptor(&file_name, segment, &descriptor, file.len()).map_err(cannot_write)?,
             Err(error) => {
-                self.damage(&file_name, &error.to_string())?;
+                self.damage(&file_name, &error.to_string()).map_err(cannot_write)?;
                 return Ok(true);
             }
         }
@@ -170,11 +145,11 @@ impl Inspector<'_> {
             }
         });
         match walked {
-            Ok(ControlFlow::Continue(walked)) => self.end(&file_name, walked)?,
-            Ok(ControlFlow::Break(error)) => return Err(error.into()),
+            Ok(ControlFlow::Continue(walked)) => self.end(&file_name, walked).map_err(cannot_write)?,
+            Ok(ControlFlow::Break(error)) => return Err(cannot_write(error)),
             Err(error) => {
                 damaged = true;
-                self.damage(&file_name, &error.to_string())?;
+                self.damage(&file_name, &error.to_string()).map_err(cannot_write)?;
             }
         }
         Ok(damaged)
@@ -276,12 +251,12 @@ impl Inspector<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<(), Stop> {
+    fn finish(mut self) -> io::Result<()> {
         if self.output == InspectOutput::Json {
             let empty = if self.first { "[" } else { "" };
             writeln!(self.out, "{empty}]")?;
         }
-        Ok(self.out.flush()?)
+        self.out.flush()
     }
 }
 

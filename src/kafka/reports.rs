@@ -6,7 +6,7 @@
 //! A callback does a constant amount of work, takes a lock only at the end of a run or on a failure, and has no way to
 //! panic. It runs a million times a second.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
+use super::errors::{Place, classify};
+
 /// Nobody waits for a count of reports.
 const NEVER: u64 = u64::MAX;
 
@@ -26,6 +28,8 @@ struct Slot {
     /// Records that were not reported.
     pending: AtomicU32,
     failed: AtomicBool,
+    /// How much the failure that was kept tells about the cause; 0 without one.
+    told: AtomicU8,
 }
 
 /// A run that was reported to its end.
@@ -39,7 +43,7 @@ pub(super) struct Finished {
 struct Shared {
     /// Never longer than there are slots.
     finished: Vec<Finished>,
-    /// The first failure of each failed run, never longer than there are slots.
+    /// The failures of each run, as long as one tells more than those before it: no more per run than there are actions.
     failures: Vec<(u32, Code)>,
     event: Option<ClientEvent>,
 }
@@ -90,6 +94,7 @@ impl Reports {
     pub(super) fn begin(&self, slot: u32, records: u16) {
         if let Some(slot) = self.slot(slot) {
             slot.failed.store(false, Ordering::Relaxed);
+            slot.told.store(0, Ordering::Relaxed);
             slot.pending.store(u32::from(records), Ordering::Release);
         }
         self.accepted.fetch_add(u64::from(records), Ordering::SeqCst);
@@ -121,9 +126,11 @@ impl Reports {
     }
 
     fn fail(&self, slot: u32, code: Code) {
-        if let Some(state) = self.slot(slot)
-            && !state.failed.swap(true, Ordering::AcqRel)
-        {
+        let Some(state) = self.slot(slot) else { return };
+        state.failed.store(true, Ordering::Release);
+        // Records that were purged because of a poison batch may be reported before the batch itself.
+        let tells = classify(Place::Report, code).rank();
+        if state.told.fetch_max(tells, Ordering::AcqRel) < tells {
             self.lock().failures.push((slot, code));
             self.failed.store(true, Ordering::Release);
         }
@@ -320,16 +327,17 @@ mod tests {
     }
 
     #[test]
-    fn a_run_finishes_with_its_last_report_and_keeps_its_first_failure() {
+    fn a_run_finishes_with_its_last_report_and_tells_its_cause() {
         let reports = Reports::new(4);
-        reports.begin(2, 3);
+        reports.begin(2, 4);
         reports.report(2, None);
         reports.report(2, Some(Code::PurgeQueue));
         assert_eq!(taken(&reports), (vec![], vec![(2, Code::PurgeQueue)]));
         assert!(reports.any_failed());
         reports.report(2, Some(Code::InvalidRecord));
-        assert_eq!(taken(&reports), (vec![Finished { slot: 2, failed: true }], vec![]));
-        assert_eq!((reports.accepted(), reports.reported(), reports.in_flight()), (3, 3, 0));
+        reports.report(2, Some(Code::PurgeQueue));
+        assert_eq!(taken(&reports), (vec![Finished { slot: 2, failed: true }], vec![(2, Code::InvalidRecord)]));
+        assert_eq!((reports.accepted(), reports.reported(), reports.in_flight()), (4, 4, 0));
     }
 
     #[test]

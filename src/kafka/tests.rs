@@ -109,19 +109,21 @@ fn assert_complete_and_ordered(found: &BTreeMap<i32, Vec<(String, u32)>>, entrie
     }
 }
 
-/// The first occurrences, of each partition, are in reading order and complete; repeats are allowed.
-fn assert_first_occurrences_ordered(found: &BTreeMap<i32, Vec<(String, u32)>>, entries: u32) {
+/// All entries arrived, repeats allowed. Returns how many came before an older one of their partition.
+fn passed(found: &BTreeMap<i32, Vec<(String, u32)>>, entries: u32) -> usize {
     let mut all = std::collections::BTreeSet::new();
-    for (partition, records) in found {
-        let mut newest = 0;
-        for (_, entry) in records {
-            if all.insert(*entry) {
-                assert!(*entry > newest, "partition {partition}: {entry} first comes after {newest}");
-                newest = *entry;
-            }
+    let mut passed = 0;
+    for records in found.values() {
+        let firsts: Vec<u32> =
+            records.iter().filter(|(_, entry)| all.insert(*entry)).map(|(_, entry)| *entry).collect();
+        let mut oldest_behind = u32::MAX;
+        for entry in firsts.iter().rev() {
+            passed += usize::from(*entry > oldest_behind);
+            oldest_behind = oldest_behind.min(*entry);
         }
     }
     assert_eq!(all.len(), usize::try_from(entries).unwrap());
+    passed
 }
 
 #[test]
@@ -271,18 +273,20 @@ fn a_wait_without_end_can_be_broken_off_and_loses_nothing() {
     }
     assert_eq!(publisher.drain(&mut ledger, LONG), Ok(0));
     assert_eq!(acknowledged(&ledger), at(1_000));
-    assert_first_occurrences_ordered(&consume(&mock, "t", 3, 1_000), 1_000);
+    assert_eq!(passed(&consume(&mock, "t", 3, 1_000), 1_000), 0);
 }
+
+/// Messages in a batch.
+const BATCH: usize = 200;
 
 /// A permanent error fails a batch. What recovery rests on: the cause is told, later records of the partition do not
 /// pass, every accepted record has its report, and the watermark has not moved past the batch.
 fn recovers_from(error: Err_, action: Action) {
     let mock = mock(&[("t", 2)]);
     let mut settings = settings(&mock);
-    // Many small batches, so that there are some behind the failed one to pass it. But none on their way at that moment:
-    // a real broker refuses those by their sequence numbers, which the mock does not look at.
-    for (name, value) in [("batch.num.messages", "200"), ("linger.ms", "0"), ("max.in.flight", "1")] {
-        settings.properties.insert(name.into(), value.into());
+    // Small batches, so that many wait behind the failed one, and one on its way at a time.
+    for (name, value) in [("batch.num.messages", BATCH.to_string()), ("max.in.flight", "1".to_owned())] {
+        settings.properties.insert(name.into(), value);
     }
     let mut publisher = Publisher::connect(&settings).unwrap();
     let topic = publisher.topic("t").unwrap();
@@ -312,7 +316,10 @@ fn recovers_from(error: Err_, action: Action) {
     }
     assert_eq!(publisher.drain(&mut ledger, LONG), Ok(0));
     assert_eq!(acknowledged(&ledger), at(5_000));
-    assert_first_occurrences_ordered(&consume(&mock, "t", 2, 5_000), 5_000);
+    // One batch was made already when the other failed, and went out. A broker refuses it by its sequence number; the
+    // mock does not look at those. Without the guarantee all batches go out, numbered anew.
+    let passed = passed(&consume(&mock, "t", 2, 5_000), 5_000);
+    assert!(passed <= BATCH, "{passed} records passed the failed batch");
 }
 
 #[test]

@@ -74,3 +74,6 @@ pub use update::{
     RangeDelete, Row, Span,
 };
 pub use user_types::{UserTypeProblem, UserTypeWhy, UserTypes};
+
+#[doc = include_str!("../FORMAT.md")]
+pub mod format {}

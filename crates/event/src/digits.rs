@@ -3,13 +3,13 @@
 //! Owns: two's complement to decimal text, and Java's one-to-one text of a decimal. Does not own: which bytes are
 //! well-formed (`scalar`).
 
-/// Bytes of the largest integer that is printed. Conversion costs the square of the length: with this cap a hostile
-/// megabyte costs no more than its 256 pieces would.
-pub(crate) const MAX_BYTES: usize = 4096;
+/// Bytes of the largest integer that is printed: 3699 digits. Conversion costs the square of the length, so a hostile
+/// megabyte must cost no more than its pieces would; and Python, as it comes, reads no number of more than 4300 digits.
+pub(crate) const MAX_BYTES: usize = 1536;
 
 const LIMBS: usize = MAX_BYTES / 4;
-/// 4096 bytes have at most 9865 digits: 1097 groups of nine.
-const GROUPS: usize = 1100;
+/// 3699 digits are 411 groups of nine.
+const GROUPS: usize = 412;
 const GROUP: u64 = 1_000_000_000;
 
 /// Appends a big-endian two's complement integer of at most [`MAX_BYTES`] bytes.

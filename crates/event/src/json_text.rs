@@ -127,21 +127,21 @@ fn words(value: u128) -> [u32; 4] {
 /// 32 hexadecimal digits.
 #[inline]
 pub(crate) fn push_hex128(out: &mut Vec<u8>, value: u128) {
-    let [a, b, c, d] = words(value).map(hex);
+    let [a, b, c, d] = words(value);
     for word in [a, b, c, d] {
-        out.extend_from_slice(&word);
+        out.extend_from_slice(&hex(word));
     }
 }
 
 /// The 8-4-4-4-12 form, without quotes.
 #[inline]
 pub(crate) fn push_uuid(out: &mut Vec<u8>, value: u128) {
-    let [a, b, c, d] = words(value).map(hex);
-    let [b0, b1, b2, b3, b4, b5, b6, b7] = b;
-    let [c0, c1, c2, c3, c4, c5, c6, c7] = c;
-    out.extend_from_slice(&a);
+    let [a, b, c, d] = words(value);
+    let [b0, b1, b2, b3, b4, b5, b6, b7] = hex(b);
+    let [c0, c1, c2, c3, c4, c5, c6, c7] = hex(c);
+    out.extend_from_slice(&hex(a));
     out.extend_from_slice(&[b'-', b0, b1, b2, b3, b'-', b4, b5, b6, b7, b'-', c0, c1, c2, c3, b'-', c4, c5, c6, c7]);
-    out.extend_from_slice(&d);
+    out.extend_from_slice(&hex(d));
 }
 
 /// Appends padded base64, without quotes.

@@ -15,8 +15,8 @@ use crate::key::is_whole;
 use crate::plan::NamePlan;
 use crate::value_protobuf::{push_chunk_value, push_integer, push_null, push_string, push_value};
 use crate::wire::{
-    open, open_long, push_bytes, push_sfixed64_default, push_text, push_uint, push_uint_default, push_varint,
-    varint_len, zigzag,
+    Open, open, open_begun, open_long, push_bytes, push_sfixed64_default, push_text, push_uint, push_uint_default,
+    push_varint, varint_len, zigzag,
 };
 
 /// Appends the event of an update.
@@ -69,14 +69,13 @@ impl Writer<'_, '_> {
         }
         let columns = self.frame.plan.partition_key.iter().zip(&self.update.table.partition_key);
         for ((name, column), value) in columns.zip(self.update.key_components()) {
-            self.named(9, name, &column.cql_type, Some(value));
+            self.named(name, &column.cql_type, Some(value));
         }
     }
 
     #[inline]
-    fn named(&mut self, field: u8, name: &NamePlan, cql_type: &CqlType, value: Option<&[u8]>) {
-        let named = open(self.out, field);
-        self.out.extend_from_slice(&name.proto);
+    fn named(&mut self, name: &NamePlan, cql_type: &CqlType, value: Option<&[u8]>) {
+        let named = open_begun(self.out, &name.proto);
         match value {
             Some(bytes) => push_value(self.out, 2, cql_type, bytes),
             None => push_null(self.out, 2),
@@ -123,7 +122,7 @@ impl Writer<'_, '_> {
                 ClusteringValue::Null => None,
                 ClusteringValue::Value(span) => Some(self.update.bytes(*span)),
             };
-            self.named(1, name, &column.cql_type, value);
+            self.named(name, &column.cql_type, value);
         }
     }
 
@@ -171,17 +170,23 @@ impl Writer<'_, '_> {
     #[inline]
     fn column(&mut self, data: &ColumnData) {
         let cql_type = self.update.definition(data).map_or(&UNKNOWN, |column| &column.cql_type);
-        let message = open(self.out, 4);
-        match self.frame.plan.column(data.column) {
-            Some(name) => self.out.extend_from_slice(&name.proto),
-            // The decoder refuses columns without a definition; should one come, its index says which it was.
-            None => push_text(self.out, 1, &format!("#{}", data.column)),
-        }
+        let message = match self.frame.plan.column(data.column) {
+            Some(name) => open_begun(self.out, &name.proto),
+            None => self.nameless(data),
+        };
         match (self.update.cells_of(data), cql_type.is_multi_cell()) {
             ([cell], false) => self.simple(cql_type, cell),
             (cells, _) => self.multi(data, cql_type, cells),
         }
         message.close(self.out);
+    }
+
+    /// The decoder refuses columns without a definition; should one come, its index says which it was.
+    #[cold]
+    fn nameless(&mut self, data: &ColumnData) -> Open {
+        let message = open(self.out, 4);
+        push_text(self.out, 1, &format!("#{}", data.column));
+        message
     }
 
     #[inline]

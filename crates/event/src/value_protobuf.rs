@@ -47,6 +47,8 @@ pub(crate) fn push_value(out: &mut Vec<u8>, number: u8, cql_type: &CqlType, byte
 #[inline]
 fn push_nested(out: &mut Vec<u8>, number: u8, cql_type: &CqlType, bytes: &[u8], depth: u32) {
     match cql_type {
+        // Most text is ASCII, which is cheaper to see than UTF-8.
+        CqlType::Native(Native::Text) if bytes.is_ascii() => push_blob(out, number, field::TEXT, bytes),
         CqlType::Native(native) => push_scalar(out, number, Scalar::read(*native, bytes)),
         _ if bytes.is_empty() => push_flag(out, number, field::EMPTY, true),
         _ => {

@@ -92,6 +92,14 @@ pub(crate) fn open(out: &mut Vec<u8>, field: u8) -> Open {
     Open { start: out.len(), room: 1 }
 }
 
+/// Begins a nested message, shorter than 128 bytes or not, with its tag, a byte for its length and its first fields.
+#[inline]
+pub(crate) fn open_begun(out: &mut Vec<u8>, begin: &[u8]) -> Open {
+    let start = out.len() + 2;
+    out.extend_from_slice(begin);
+    Open { start, room: 1 }
+}
+
 /// Begins a nested message that will probably have 128 to 16383 bytes.
 #[inline]
 pub(crate) fn open_long(out: &mut Vec<u8>, field: u8) -> Open {

@@ -77,7 +77,8 @@ fn double(value: f64) -> Value {
 }
 
 fn float(value: f32) -> Value {
-    let shortest: f64 = format!("{value:e}").parse().unwrap_or_default();
+    // Where two texts are equally short and near, which one is a matter of taste: the one of serde_json.
+    let shortest: f64 = serde_json::to_string(&value).unwrap().parse().unwrap_or_default();
     match value {
         _ if !value.is_finite() => double(f64::from(value)),
         _ if shortest as f32 == value => json!(shortest),
