@@ -42,7 +42,9 @@ impl CdcRaw {
         let mut segments = Vec::new();
         for entry in entries {
             let entry = entry?;
-            let Some(name) = entry.file_name().to_str().and_then(|name| SegmentName::parse(name).ok()) else { continue };
+            let Some(name) = entry.file_name().to_str().and_then(|name| SegmentName::parse(name).ok()) else {
+                continue;
+            };
             // A link or special file under a segment's name was not put there by Cassandra.
             if entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 segments.push(SegmentFile { name, path: entry.path(), index: self.index(name)? });

@@ -61,7 +61,8 @@ impl Failure {
 
     /// Whether somebody who read the output has seen enough: `… | head` is no failure.
     pub fn is_broken_pipe(&self) -> bool {
-        let io_error = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let io_error =
+            |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
         self.error.chain().any(|cause| io_error(cause) == Some(io::ErrorKind::BrokenPipe))
     }
 

@@ -38,10 +38,8 @@ impl Tables {
                 None => (&mut tables.wanted, text.as_str()),
             };
             match pattern.split_once('.') {
-                Some((keyspace, table)) if !keyspace.is_empty() && !table.is_empty() => list.push(Pattern {
-                    keyspace: keyspace.to_owned(),
-                    table: (table != "*").then(|| table.to_owned()),
-                }),
+                Some((keyspace, table)) if !keyspace.is_empty() && !table.is_empty() => list
+                    .push(Pattern { keyspace: keyspace.to_owned(), table: (table != "*").then(|| table.to_owned()) }),
                 _ => {
                     let text = format!("table pattern {text:?}: write keyspace.table, keyspace.* or !keyspace.table");
                     return Err(Failure::text(Exit::Usage, text));
@@ -121,7 +119,8 @@ impl Range {
 
     /// Whether an entry that ends here is inside, as far as positions say.
     pub fn holds(&self, entry: Position) -> bool {
-        let before = matches!(self.from, Some(End::Segment(id, Some(from))) if entry.segment == id && entry.offset <= from);
+        let before =
+            matches!(self.from, Some(End::Segment(id, Some(from))) if entry.segment == id && entry.offset <= from);
         let behind = matches!(self.to, Some(End::Segment(id, Some(to))) if entry.segment == id && entry.offset > to);
         !before && !behind && self.touches(entry.segment)
     }

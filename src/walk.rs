@@ -85,7 +85,7 @@ pub fn walk<E>(
     file: &[u8],
     options: Options,
     plaintext: &mut Plaintext,
-    mut each: impl FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>,
+    each: impl FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>,
 ) -> Result<ControlFlow<E, Walked>, DecodeError> {
     let descriptor = Descriptor::parse(file)?;
     descriptor.check_name(name)?;
@@ -93,101 +93,116 @@ pub fn walk<E>(
     if let Some(Marker { file, log }) = options.start {
         sections.resume_at(file, log);
     }
-    let limit = match (options.tail, options.index) {
-        (Tail::Live, Some(CdcIndex::Growing(limit))) => limit,
-        _ => LogOffset(u32::MAX),
-    };
-    let mut walked = Walked { end: sections.position().1, next: next_of(&sections), entries: 0 };
-    let mut damaged = false;
-    loop {
-        let section = match sections.step() {
-            Ok(Step::Item(section)) => section,
-            Ok(Step::Pending | Step::End) => break,
-            Err(error) => {
-                let resumed = options.salvage.then(|| resume(&mut sections)).flatten();
-                damaged = true;
-                let damage = Damage { error, from: walked.end, to: resumed };
-                if let ControlFlow::Break(value) = each(&descriptor, Seen::Damage(damage)) {
-                    return Ok(ControlFlow::Break(value));
-                }
-                if resumed.is_none() {
-                    break;
-                }
-                continue;
-            }
+    let walked = Walked { end: sections.position().1, next: next_of(&sections), entries: 0 };
+    let mut walk = Walk { descriptor: &descriptor, options, walked, damaged: false, each };
+    Ok(match walk.sections(&mut sections, plaintext) {
+        ControlFlow::Break(value) => ControlFlow::Break(value),
+        ControlFlow::Continue(()) => match walk.short_of_index(file) {
+            ControlFlow::Break(value) => ControlFlow::Break(value),
+            ControlFlow::Continue(()) => ControlFlow::Continue(walk.walked),
+        },
+    })
+}
+
+/// A walk under way.
+struct Walk<'w, F> {
+    descriptor: &'w Descriptor,
+    options: Options,
+    walked: Walked,
+    damaged: bool,
+    each: F,
+}
+
+impl<E, F: FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>> Walk<'_, F> {
+    fn sections(&mut self, sections: &mut Sections<'_>, plaintext: &mut Plaintext) -> ControlFlow<E> {
+        let limit = match (self.options.tail, self.options.index) {
+            (Tail::Live, Some(CdcIndex::Growing(limit))) => limit,
+            _ => LogOffset(u32::MAX),
         };
-        let end = sections.position().1;
-        if end > limit {
-            break; // Visible, but not durable yet.
-        }
-        if let ControlFlow::Break(value) = each(&descriptor, Seen::Section(&section)) {
-            return Ok(ControlFlow::Break(value));
-        }
-        let flow = match plaintext.of(&section, &descriptor) {
-            Ok(bytes) => {
-                let mut entries = Entries::new(bytes, section.start);
-                walk_entries(&descriptor, &mut entries, options, end, &mut walked, &mut damaged, &mut each)
+        loop {
+            match sections.step() {
+                Ok(Step::Pending | Step::End) => return ControlFlow::Continue(()),
+                Ok(Step::Item(section)) => {
+                    let end = sections.position().1;
+                    if end > limit {
+                        return ControlFlow::Continue(()); // Visible, but not durable yet.
+                    }
+                    self.section(&section, end, plaintext)?;
+                    if self.damaged && !self.options.salvage {
+                        return ControlFlow::Continue(());
+                    }
+                    self.walked.end = end;
+                    self.walked.next = next_of(sections);
+                }
+                Err(error) => {
+                    let resumed = self.options.salvage.then(|| resume(sections)).flatten();
+                    self.damage(Damage { error, from: self.walked.end, to: resumed })?;
+                    if resumed.is_none() {
+                        return ControlFlow::Continue(());
+                    }
+                }
             }
+        }
+    }
+
+    fn section(&mut self, section: &Section<'_>, end: LogOffset, plaintext: &mut Plaintext) -> ControlFlow<E> {
+        (self.each)(self.descriptor, Seen::Section(section))?;
+        match plaintext.of(section, self.descriptor) {
+            Ok(bytes) => self.entries(Entries::new(bytes, section.start), end),
             Err(error) => {
-                damaged = true;
-                let damage = Damage { error, from: section.start, to: options.salvage.then_some(end) };
-                each(&descriptor, Seen::Damage(damage))
+                let to = self.options.salvage.then_some(end);
+                self.damage(Damage { error, from: section.start, to })
             }
+        }
+    }
+
+    fn entries(&mut self, mut entries: Entries<'_>, end: LogOffset) -> ControlFlow<E> {
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) => {
+                    self.walked.entries += 1;
+                    self.walked.end = entry.end();
+                    (self.each)(self.descriptor, Seen::Entry(entry))?;
+                }
+                Err(error) => {
+                    let from = entries.offset();
+                    // The framing is checked on its own: behind a damaged body the next entry can be found all the same.
+                    let next = self.options.salvage && entries.skip_damaged();
+                    let to = self.options.salvage.then(|| if next { entries.offset() } else { end });
+                    self.damage(Damage { error, from, to })?;
+                    if !next {
+                        break;
+                    }
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn damage(&mut self, damage: Damage) -> ControlFlow<E> {
+        self.damaged = true;
+        (self.each)(self.descriptor, Seen::Damage(damage))
+    }
+
+    /// The number in a sealed index is the logical end of the chain, or after a replay the length of the file. A chain
+    /// that ends before both was cut, or overwritten with zeros, at a place where no marker could tell.
+    fn short_of_index(&mut self, file: &[u8]) -> ControlFlow<E> {
+        let (Tail::Sealed, Some(CdcIndex::Sealed(LogOffset(number)))) = (self.options.tail, self.options.index) else {
+            return ControlFlow::Continue(());
         };
-        if let ControlFlow::Break(value) = flow {
-            return Ok(ControlFlow::Break(value));
+        let end = self.walked.end;
+        if self.damaged || end.0 >= number || usize::try_from(number).is_ok_and(|number| number == file.len()) {
+            return ControlFlow::Continue(());
         }
-        if damaged && !options.salvage {
-            return Ok(ControlFlow::Continue(walked));
-        }
-        walked.end = end;
-        walked.next = next_of(&sections);
+        let cause = Cause::Broken("the chain ends before the place that the sealed index names");
+        let error = DecodeError { at: Place::Log(end), structure: Structure::CdcIndex, cause };
+        self.damage(Damage { error, from: end, to: None })
     }
-    if !damaged
-        && let Some(error) = short_of_index(&walked, file, &options)
-        && let ControlFlow::Break(value) =
-            each(&descriptor, Seen::Damage(Damage { error, from: walked.end, to: None }))
-    {
-        return Ok(ControlFlow::Break(value));
-    }
-    Ok(ControlFlow::Continue(walked))
 }
 
 fn next_of(sections: &Sections<'_>) -> Marker {
     let (file, log) = sections.position();
     Marker { file, log }
-}
-
-fn walk_entries<E>(
-    descriptor: &Descriptor,
-    entries: &mut Entries<'_>,
-    options: Options,
-    end: LogOffset,
-    walked: &mut Walked,
-    damaged: &mut bool,
-    each: &mut impl FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>,
-) -> ControlFlow<E> {
-    while let Some(entry) = entries.next() {
-        match entry {
-            Ok(entry) => {
-                walked.entries += 1;
-                walked.end = entry.end();
-                each(descriptor, Seen::Entry(entry))?;
-            }
-            Err(error) => {
-                *damaged = true;
-                let from = entries.offset();
-                // The framing is checked on its own: behind a damaged body the next entry can be found all the same.
-                let next = options.salvage && entries.skip_damaged();
-                let to = options.salvage.then(|| if next { entries.offset() } else { end });
-                each(descriptor, Seen::Damage(Damage { error, from, to }))?;
-                if !next {
-                    break;
-                }
-            }
-        }
-    }
-    ControlFlow::Continue(())
 }
 
 /// Finds the next marker that can be believed. Logical positions behind lost compressed bytes are counted on from the
@@ -198,16 +213,4 @@ fn resume(sections: &mut Sections<'_>) -> Option<LogOffset> {
     let logical = LogOffset(logical.0.checked_add(found.0 - marker.0)?);
     sections.resume_at(found, logical);
     Some(logical)
-}
-
-/// The number in a sealed index is the logical end of the chain, or after a replay the length of the file. A chain that
-/// ends before both was cut, or overwritten with zeros, at a place where no marker could tell.
-fn short_of_index(walked: &Walked, file: &[u8], options: &Options) -> Option<DecodeError> {
-    let (Tail::Sealed, Some(CdcIndex::Sealed(LogOffset(number)))) = (options.tail, options.index) else { return None };
-    let reached = walked.end.0 >= number || usize::try_from(number).is_ok_and(|number| number == file.len());
-    (!reached).then(|| DecodeError {
-        at: Place::Log(walked.end),
-        structure: Structure::CdcIndex,
-        cause: Cause::OutOfRange { what: "end of the chain lies before the index's number: it", value: number.into() },
-    })
 }

@@ -295,7 +295,11 @@ fn compare_folder(case: &Case, folder: &Path, segments: &Path, schema: &Arc<Sche
     for (segment, reading) in &readings {
         let compared = next.get(segment).copied().unwrap_or(0);
         if compared != reading.mutations.len() {
-            tally.differ(format!("{} {segment}: ours has {} more", folder.display(), reading.mutations.len() - compared));
+            tally.differ(format!(
+                "{} {segment}: ours has {} more",
+                folder.display(),
+                reading.mutations.len() - compared
+            ));
         }
         for (position, error) in &reading.undecodable {
             tally.differ(format!("{} {segment}@{position}: {error}", folder.display()));

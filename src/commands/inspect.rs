@@ -88,7 +88,9 @@ impl Contents {
         loop {
             match mutation.next_update() {
                 Ok(None) => return (updates, None),
-                Ok(Some(update)) if tables.want(update.table) => updates.push(event(&mut self.encoder, &update, &source)),
+                Ok(Some(update)) if tables.want(update.table) => {
+                    updates.push(event(&mut self.encoder, &update, &source))
+                }
                 Ok(Some(_)) => {}
                 Err(error) => return (updates, Some(error)),
             }
@@ -136,7 +138,9 @@ impl Inspector<'_> {
                     damaged = true;
                     self.damage(&file_name, &damage.to_string())
                 }
-                Seen::Entry(entry) if shown < self.limit => self.entry(&file_name, descriptor.version, segment, &entry, &mut shown),
+                Seen::Entry(entry) if shown < self.limit => {
+                    self.entry(&file_name, descriptor.version, segment, &entry, &mut shown)
+                }
                 Seen::Entry(_) => Ok(()),
             };
             match listed {
@@ -170,7 +174,12 @@ impl Inspector<'_> {
         let version = descriptor.version.number();
         let index = segment.index.map(|index| format!("{index:?}"));
         self.line(
-            || format!("{file_name}: version {version}, {codec}, {len} bytes, index {}", index.as_deref().unwrap_or("none")),
+            || {
+                format!(
+                    "{file_name}: version {version}, {codec}, {len} bytes, index {}",
+                    index.as_deref().unwrap_or("none")
+                )
+            },
             json!({
                 "type": "segment", "segment": file_name, "version": version, "id": descriptor.id.0, "codec": codec,
                 "bytes": len, "index": index,
@@ -212,7 +221,12 @@ impl Inspector<'_> {
             || {
                 let mut text = format!("    entry {position}, {} bytes", entry.body.len());
                 for update in &updates {
-                    text.push_str(&format!("\n      {}.{} {}", bare(&update["keyspace"]), bare(&update["table"]), brief(update)));
+                    text.push_str(&format!(
+                        "\n      {}.{} {}",
+                        bare(&update["keyspace"]),
+                        bare(&update["table"]),
+                        brief(update)
+                    ));
                 }
                 if let Some(reason) = &reason {
                     text.push_str(&format!("\n      can't be decoded: {reason}"));
@@ -281,7 +295,8 @@ fn hex_dump(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
         for byte in line {
             write!(out, " {byte:02x}")?;
         }
-        let text: String = line.iter().map(|&byte| if byte.is_ascii_graphic() { char::from(byte) } else { '.' }).collect();
+        let text: String =
+            line.iter().map(|&byte| if byte.is_ascii_graphic() { char::from(byte) } else { '.' }).collect();
         writeln!(out, "{:pad$}  {text}", "", pad = (16 - line.len()) * 3)?;
     }
     Ok(())

@@ -152,9 +152,9 @@ fn kafka_settings(arguments: &KafkaArgs, max_record_bytes: usize) -> Result<Kafk
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         for line in lines {
             // The value may be a password: it is not shown.
-            let (name, value) = line.split_once('=').ok_or_else(|| {
-                Failure::text(Exit::Usage, format!("{}: a line is not NAME=VALUE", path.display()))
-            })?;
+            let (name, value) = line
+                .split_once('=')
+                .ok_or_else(|| Failure::text(Exit::Usage, format!("{}: a line is not NAME=VALUE", path.display())))?;
             properties.insert(name.trim().to_owned(), value.trim().to_owned());
         }
     }
@@ -176,7 +176,8 @@ fn kafka_settings(arguments: &KafkaArgs, max_record_bytes: usize) -> Result<Kafk
 }
 
 fn topic_creation(text: &str) -> Result<TopicCreation, Failure> {
-    let wrong = || Failure::text(Exit::Usage, format!("--create-topics {text}: write PARTITIONS,REPLICATION, such as 12,3"));
+    let wrong =
+        || Failure::text(Exit::Usage, format!("--create-topics {text}: write PARTITIONS,REPLICATION, such as 12,3"));
     let (partitions, replication) = text.split_once(',').ok_or_else(wrong)?;
     let number = |text: &str| text.trim().parse().ok().filter(|number: &i32| *number > 0).ok_or_else(wrong);
     Ok(TopicCreation { partitions: number(partitions)?, replication: number(replication)? })
@@ -395,7 +396,9 @@ impl Replaying {
             return Ok(Exit::Interrupted);
         }
         if totals.dead_lettered > 0 {
-            eprintln!("an entry of an unknown table or column needs the schema of its time: `cassandra-cdc schema pull`");
+            eprintln!(
+                "an entry of an unknown table or column needs the schema of its time: `cassandra-cdc schema pull`"
+            );
         }
         Ok(if *damages > 0 || totals.dead_lettered > 0 { Exit::Corrupt } else { Exit::Fine })
     }

@@ -157,7 +157,11 @@ pub enum KafkaError {
     #[error("make a Kafka client: {0}")]
     Client(String),
     /// No broker answered.
-    #[error("reach Kafka at {bootstrap} within {} s: {detail}", waited.as_secs())]
+    #[error(
+        "reach Kafka at {bootstrap} within {} s: {detail}; check the address, that a broker listens there, and \
+         security.protocol",
+        waited.as_secs()
+    )]
     Unreachable {
         /// The bootstrap addresses.
         bootstrap: String,
@@ -167,7 +171,7 @@ pub enum KafkaError {
         detail: String,
     },
     /// A broker answered, and does not let us in.
-    #[error("log in to Kafka at {bootstrap}: {detail}")]
+    #[error("log in to Kafka at {bootstrap}: {detail}; check the sasl.* and ssl.* properties")]
     Credentials {
         /// The bootstrap addresses.
         bootstrap: String,
@@ -175,7 +179,7 @@ pub enum KafkaError {
         detail: String,
     },
     /// The topic does not exist, and we are not told to create it.
-    #[error("topic {topic} does not exist; create it, or set kafka.create_topics")]
+    #[error("topic {topic} does not exist; create it, or have it created (create_topics)")]
     MissingTopic {
         /// Its name.
         topic: String,

@@ -46,7 +46,12 @@ struct Shared {
     /// The failures of each run, as long as one tells more than those before it: no more per run than there are actions.
     failures: Vec<(u32, Code)>,
     event: Option<ClientEvent>,
+    /// When each code was last logged: no more of them than there are codes.
+    told: Vec<(Code, Instant)>,
 }
+
+/// How long the same complaint of the client is not logged again.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the client last complained of. With an infinite message timeout this is the only way to learn that a password
 /// is wrong.
@@ -215,11 +220,8 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{message}");
             }
-            // A lost connection is an error to librdkafka; nobody has to get up for it.
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-                tracing::warn!(target: "librdkafka", facility, "{message}");
-            }
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            // Lost connections, and its own remarks on our settings. What matters of them comes as an event too.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
                 tracing::info!(target: "librdkafka", facility, "{message}");
             }
             RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
@@ -235,8 +237,20 @@ impl ClientContext for Context {
         if code == Code::Fatal {
             self.0.fatal.store(true, Ordering::Release);
         }
-        tracing::warn!(target: "librdkafka", %code, "{reason}");
-        self.0.lock().event = Some(ClientEvent { code, reason: reason.to_owned(), at: Instant::now() });
+        let at = Instant::now();
+        let mut shared = self.0.lock();
+        // While a broker is away the client says so several times a second: one line in a while is enough.
+        let known = shared.told.iter_mut().find(|(told, _)| *told == code);
+        let tell = known.as_ref().is_none_or(|(_, last)| at.duration_since(*last) >= TELL_AGAIN);
+        match known {
+            Some((_, last)) if tell => *last = at,
+            Some(_) => {}
+            None => shared.told.push((code, at)),
+        }
+        if tell {
+            tracing::warn!(target: "librdkafka", %code, "{reason}");
+        }
+        shared.event = Some(ClientEvent { code, reason: reason.to_owned(), at });
     }
 }
 

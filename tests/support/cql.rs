@@ -258,9 +258,11 @@ fn native(name: &str, json: &Value) -> Result<Vec<u8>, String> {
             (i32::try_from(day).map_err(range)?.cast_unsigned() ^ 0x8000_0000).to_be_bytes().to_vec()
         }
         "time" => time(string(json)?)?.to_be_bytes().to_vec(),
-        "duration" => {
-            ["months", "days", "nanos"].map(|part| int(&json[part]).map(signed_vint)).into_iter().collect::<Result<Vec<_>, _>>()?.concat()
-        }
+        "duration" => ["months", "days", "nanos"]
+            .map(|part| int(&json[part]).map(signed_vint))
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?
+            .concat(),
         other => return Err(format!("type {other}")),
     })
 }

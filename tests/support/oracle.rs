@@ -46,8 +46,10 @@ pub struct Update {
     partition_deletion: Option<Times>,
     #[serde(rename = "static")]
     static_row: Option<RowLine>,
-    #[serde(default)]
-    unfiltered: Vec<Unfiltered>,
+    /// Not there in lines that say counts alone.
+    unfiltered: Option<Vec<Unfiltered>>,
+    rows: usize,
+    cells: usize,
 }
 
 fn yes() -> bool {
@@ -244,12 +246,14 @@ fn ranges(unfiltered: &[Unfiltered]) -> Vec<Range> {
 }
 
 impl Update {
-    pub fn change(&self) -> Change {
-        let rows = self.unfiltered.iter().filter_map(|item| match item {
+    /// What it says; nothing for a line that says counts alone.
+    pub fn change(&self) -> Option<Change> {
+        let unfiltered = self.unfiltered.as_ref()?;
+        let rows = unfiltered.iter().filter_map(|item| match item {
             Unfiltered::Row(row) => Some(Row::from(row)),
             Unfiltered::Marker(_) => None,
         });
-        Change {
+        Some(Change {
             keyspace: self.keyspace.clone(),
             table: self.table.clone(),
             table_id: self.table_id.clone(),
@@ -258,8 +262,22 @@ impl Update {
             partition_deletion: self.partition_deletion.as_ref().map(Deletion::from),
             static_row: self.static_row.as_ref().map(Row::from),
             rows: rows.collect(),
-            ranges: ranges(&self.unfiltered),
-        }
+            ranges: ranges(unfiltered),
+        })
+    }
+
+    /// How many rows, the static one included, and cells it has.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.rows, self.cells)
+    }
+}
+
+impl Change {
+    /// As [`Update::counts`].
+    pub fn counts(&self) -> (usize, usize) {
+        let cells = |row: &Row| row.columns.values().map(|column| column.cells.len()).sum::<usize>();
+        let rows = self.rows.iter().chain(&self.static_row);
+        (rows.clone().count(), rows.map(cells).sum())
     }
 }
 
@@ -313,7 +331,9 @@ pub fn read(path: &Path) -> Expected {
         let wrong = |error| panic!("{}: {error}: {line}", path.display());
         let kind: Kind = serde_json::from_str(&line).unwrap_or_else(wrong);
         match kind.r#type.as_str() {
-            "mutation" => expected.mutations.push(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))),
+            "mutation" => {
+                expected.mutations.push(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            }
             "skipped" => expected.skipped.push(serde_json::from_str(&line).unwrap()),
             "segment" => {
                 let sections: Sections = serde_json::from_str(&line).unwrap();

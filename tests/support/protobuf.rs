@@ -31,6 +31,14 @@ fn uuid(bytes: &[u8]) -> Value {
     parts.join("-").into()
 }
 
+/// From 6.0 on Cassandra numbers its tables, in hex; a number is a UUID whose upper half is always the same.
+fn table_id(bytes: &[u8]) -> Value {
+    match bytes.strip_prefix(&[0x1b, 0x25, 0x5f, 0x4d, 0xef, 0x25, 0x40, 0xa6]) {
+        Some(number) => format!("tid:{:x}", u64::from_be_bytes(number.try_into().expect("16 bytes"))).into(),
+        None => uuid(bytes),
+    }
+}
+
 /// An object of the members that are there.
 fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
     let there = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -50,7 +58,7 @@ fn event(event: &generated::Event) -> Value {
         ("parts", number(event.parts)),
         ("keyspace", Some(event.keyspace.clone().into())),
         ("table", Some(event.table.clone().into())),
-        ("table_id", Some(uuid(&event.table_id))),
+        ("table_id", Some(table_id(&event.table_id))),
         ("key", Some(named(&event.key))),
         ("partition_delete", event.partition_delete.as_ref().map(deletion)),
         ("static", static_row.map(|row| cells(&row.cells))),
@@ -163,7 +171,9 @@ fn value(kind: &Kind) -> Value {
         Kind::Null(_) => Value::Null,
         Kind::Empty(_) => json!({"$empty": true}),
         // These are bytes of their types as they stand.
-        Kind::Raw(bytes) | Kind::Blob(bytes) | Kind::Uuid(bytes) | Kind::Inet(bytes) | Kind::Varint(bytes) => raw(bytes),
+        Kind::Raw(bytes) | Kind::Blob(bytes) | Kind::Uuid(bytes) | Kind::Inet(bytes) | Kind::Varint(bytes) => {
+            raw(bytes)
+        }
         Kind::Decimal(decimal) => raw(&[decimal.scale.to_be_bytes().as_slice(), &decimal.unscaled].concat()),
         Kind::Float(float) => raw(&float.to_be_bytes()),
         Kind::Double(double) => raw(&double.to_be_bytes()),
@@ -178,7 +188,8 @@ fn value(kind: &Kind) -> Value {
         Kind::List(list) => list.values.iter().map(|value| optional(Some(value))).collect(),
         Kind::Floats(floats) => floats.values.iter().map(|float| raw(&float.to_be_bytes())).collect(),
         Kind::Map(map) => {
-            let pair = |entry: &generated::map::Entry| json!([optional(entry.key.as_ref()), optional(entry.value.as_ref())]);
+            let pair =
+                |entry: &generated::map::Entry| json!([optional(entry.key.as_ref()), optional(entry.value.as_ref())]);
             map.entries.iter().map(pair).collect()
         }
         Kind::Udt(udt) => {

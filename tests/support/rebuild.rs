@@ -48,8 +48,20 @@ struct Table<'t> {
 /// The change that an event tells of.
 pub fn change(types: &Types, event: &Value) -> Result<Change, String> {
     let known = [
-        "v", "id", "digest", "keyspace", "table", "table_id", "key", "partition_delete", "static", "static_liveness",
-        "static_delete", "rows", "range_deletes", "source",
+        "v",
+        "id",
+        "digest",
+        "keyspace",
+        "table",
+        "table_id",
+        "key",
+        "partition_delete",
+        "static",
+        "static_liveness",
+        "static_delete",
+        "rows",
+        "range_deletes",
+        "source",
     ];
     let event = members(event, &known)?;
     if event.get("v") != Some(&Value::from(1)) {
@@ -134,8 +146,7 @@ impl Table<'_> {
 
     fn range(&self, json: &Value) -> Result<Range, String> {
         let range = members(json, &["start", "end", "ts", "at"])?;
-        let deletion =
-            Deletion { ts: required_int(range, "ts")?, at: required_int(range, "at")?, shadowable: false };
+        let deletion = Deletion { ts: required_int(range, "ts")?, at: required_int(range, "at")?, shadowable: false };
         Ok(Range { start: self.bound(range.get("start"))?, end: self.bound(range.get("end"))?, deletion })
     }
 

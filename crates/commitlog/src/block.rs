@@ -42,8 +42,9 @@ impl Decompressor {
         out.resize(start.saturating_add(index(len)), 0);
         let target = out.get_mut(start..).unwrap_or_default();
         let written = match compression {
-            Compression::Lz4 => lz4_parts(block)
-                .and_then(|(_, raw)| lz4_flex::block::decompress_into(raw, target).map_err(codec)),
+            Compression::Lz4 => {
+                lz4_parts(block).and_then(|(_, raw)| lz4_flex::block::decompress_into(raw, target).map_err(codec))
+            }
             Compression::Snappy => snap::raw::Decoder::new().decompress(block, target).map_err(codec),
             Compression::Deflate => deflate(block, target),
             Compression::Zstd => self.zstd(block, target),
@@ -53,7 +54,10 @@ impl Decompressor {
             other => {
                 out.truncate(start);
                 let written = other?;
-                Err(Cause::OutOfRange { what: "decompressed length", value: i64::try_from(written).unwrap_or(i64::MAX) })
+                Err(Cause::OutOfRange {
+                    what: "decompressed length",
+                    value: i64::try_from(written).unwrap_or(i64::MAX),
+                })
             }
         }
     }

@@ -26,7 +26,8 @@ impl CdcIndex {
         if text.is_empty() {
             return Ok(None);
         }
-        let refuse = |rule| DecodeError { at: Place::Bytes(0), structure: Structure::CdcIndex, cause: Cause::Broken(rule) };
+        let refuse =
+            |rule| DecodeError { at: Place::Bytes(0), structure: Structure::CdcIndex, cause: Cause::Broken(rule) };
         let text = core::str::from_utf8(text).map_err(|_| refuse("not text"))?;
         let (digits, sealed) = match text.split_once('\n') {
             None => (text, false),
@@ -54,7 +55,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in [&b"x"[..], b"-1", b"12\nCOMPLETE", b"12\nCOMPLETED\n", b"12\n", b"\nCOMPLETED", b"99999999999", b"\xff"] {
+        for text in
+            [&b"x"[..], b"-1", b"12\nCOMPLETE", b"12\nCOMPLETED\n", b"12\n", b"\nCOMPLETED", b"99999999999", b"\xff"]
+        {
             assert!(CdcIndex::parse(text).is_err(), "{text:?}");
         }
     }

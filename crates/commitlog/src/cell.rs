@@ -55,8 +55,7 @@ fn complex<'a>(
     grammar: &Grammar<'a>,
     out: &mut Buffers,
 ) -> Parsed<'a, Option<crate::update::DeletionTime>> {
-    let (rest, deletion) =
-        if row.has_complex_deletion { grammar.stats.deletion_time(input)? } else { (input, None) };
+    let (rest, deletion) = if row.has_complex_deletion { grammar.stats.deletion_time(input)? } else { (input, None) };
     let (mut rest, count) = vint::count(rest, MIN_COMPLEX_CELL, "number of cells")?;
     if out.is_full(count) {
         return Err(broken(input, TOO_MANY));
@@ -70,12 +69,7 @@ fn complex<'a>(
 }
 
 #[inline]
-fn cell<'a>(
-    input: &'a [u8],
-    framing: Framing,
-    liveness: Option<Liveness>,
-    grammar: &Grammar<'a>,
-) -> Parsed<'a, Cell> {
+fn cell<'a>(input: &'a [u8], framing: Framing, liveness: Option<Liveness>, grammar: &Grammar<'a>) -> Parsed<'a, Cell> {
     let (rest, flags) = byte(input)?;
     if flags & !(IS_DELETED | IS_EXPIRING | HAS_EMPTY_VALUE | USE_ROW_TIMESTAMP | USE_ROW_TTL) != 0 {
         return Err(out_of_range(input, "cell flags", u64::from(flags)));

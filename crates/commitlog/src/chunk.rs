@@ -42,7 +42,8 @@ pub(crate) fn join(
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> Result<(), Cause> {
-    let key = key.ok_or_else(|| Cause::Unknown { what: "key: none was given for alias", value: encryption.key_alias.clone() })?;
+    let key = key
+        .ok_or_else(|| Cause::Unknown { what: "key: none was given for alias", value: encryption.key_alias.clone() })?;
     while !chunks.is_empty() {
         let (rest, encrypted_len) = be_i32(chunks).map_err(cause)?;
         let (rest, compressed_len) = be_i32(rest).map_err(cause)?;
@@ -66,7 +67,10 @@ pub(crate) fn join(
     if out.len() == index(len) {
         return Ok(());
     }
-    Err(Cause::OutOfRange { what: "plaintext length of all chunks", value: i64::try_from(out.len()).unwrap_or(i64::MAX) })
+    Err(Cause::OutOfRange {
+        what: "plaintext length of all chunks",
+        value: i64::try_from(out.len()).unwrap_or(i64::MAX),
+    })
 }
 
 fn cause(error: nom::Err<crate::parse::Flaw>) -> Cause {

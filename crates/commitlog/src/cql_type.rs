@@ -124,9 +124,10 @@ impl CqlType {
     /// parse: the bytes do not say it.
     pub fn is_multi_cell(&self) -> bool {
         match self {
-            Self::List { frozen, .. } | Self::Set { frozen, .. } | Self::Map { frozen, .. } | Self::Udt { frozen, .. } => {
-                !frozen
-            }
+            Self::List { frozen, .. }
+            | Self::Set { frozen, .. }
+            | Self::Map { frozen, .. }
+            | Self::Udt { frozen, .. } => !frozen,
             Self::Native(_) | Self::Tuple(_) | Self::Vector { .. } | Self::Custom { .. } => false,
         }
     }

@@ -167,9 +167,8 @@ mod tests {
     use super::*;
 
     /// The worked example of `FORMAT.md`.
-    const EXAMPLE: [u8; 20] = [
-        0, 0, 0, 7, 0, 0, 1, 0xa1, 0xfd, 0x0b, 0x6a, 0xb4, 0, 2, b'{', b'}', 0x24, 0x8f, 0x7b, 0xf6,
-    ];
+    const EXAMPLE: [u8; 20] =
+        [0, 0, 0, 7, 0, 0, 1, 0xa1, 0xfd, 0x0b, 0x6a, 0xb4, 0, 2, b'{', b'}', 0x24, 0x8f, 0x7b, 0xf6];
 
     #[test]
     fn the_worked_example() {
@@ -196,12 +195,14 @@ mod tests {
         let codec = |text: &str| codec(text.as_bytes()).ok();
         assert_eq!(codec("{}"), Some(Codec::Plain));
         assert_eq!(codec(r#"{"compressionClass":"LZ4Compressor"}"#), Some(Codec::Compressed(Compression::Lz4)));
-        let full = r#"{"compressionClass":"org.apache.cassandra.io.compress.ZstdCompressor","compressionParameters":{}}"#;
+        let full =
+            r#"{"compressionClass":"org.apache.cassandra.io.compress.ZstdCompressor","compressionParameters":{}}"#;
         assert_eq!(codec(full), Some(Codec::Compressed(Compression::Zstd)));
         assert_eq!(codec(r#"{"compressionClass":"com.acme.ZstdCompressor"}"#), None);
         assert_eq!(codec(r#"{"compressionClass":"NoopCompressor"}"#), None);
         let encrypted = r#"{"encCipher":"AES\/CBC\/PKCS5Padding","encIV":"00ff","encKeyAlias":"k","compressionClass":"LZ4Compressor"}"#;
-        let encryption = Encryption { cipher: "AES/CBC/PKCS5Padding".into(), key_alias: "k".into(), iv: [0, 255].into() };
+        let encryption =
+            Encryption { cipher: "AES/CBC/PKCS5Padding".into(), key_alias: "k".into(), iv: [0, 255].into() };
         assert_eq!(codec(encrypted), Some(Codec::Encrypted(encryption)));
         assert_eq!(codec(r#"{"encCipher":"x","encIV":"0","encKeyAlias":"k"}"#), None);
     }

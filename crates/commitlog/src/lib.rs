@@ -70,8 +70,8 @@ pub use system_tables::system_table;
 pub use type_parser::{TypeCause, TypeError, parse_type};
 pub use units::{FileOffset, FormatVersion, LogOffset, Position, SegmentId};
 pub use update::{
-    Bound, Cell, CellState, ClusteringValue, ColumnData, DeletionTime, Expiry, KeyComponents, Liveness, PartitionUpdate,
-    RangeDelete, Row, Span,
+    Bound, Cell, CellState, ClusteringValue, ColumnData, DeletionTime, Expiry, KeyComponents, Liveness,
+    PartitionUpdate, RangeDelete, Row, Span,
 };
 pub use user_types::{UserTypeProblem, UserTypeWhy, UserTypes};
 

@@ -112,7 +112,11 @@ impl Decoder {
     ///
     /// # Errors
     /// Flags or a number of updates that no mutation can have.
-    pub fn mutation<'d>(&'d mut self, version: FormatVersion, entry: &Entry<'d>) -> Result<Mutation<'d>, MutationError> {
+    pub fn mutation<'d>(
+        &'d mut self,
+        version: FormatVersion,
+        entry: &Entry<'d>,
+    ) -> Result<Mutation<'d>, MutationError> {
         let body = entry.body;
         let at = entry.body_at;
         let (rest, count) = header(body, version)
@@ -270,11 +274,9 @@ impl Mutation<'_> {
         let content =
             content(rest, header.flags, self.version, (table, body), lists, out).map_err(|error| match error {
                 UpdateError::Malformed(error) => malformed(error),
-                UpdateError::UnknownColumn(column) => MutationError::UnknownColumn {
-                    keyspace: table.keyspace.clone(),
-                    table: table.name.clone(),
-                    column,
-                },
+                UpdateError::UnknownColumn(column) => {
+                    MutationError::UnknownColumn { keyspace: table.keyspace.clone(), table: table.name.clone(), column }
+                }
             })?;
         let next = index.saturating_add(1);
         if next == self.count && !content.rest.is_empty() {

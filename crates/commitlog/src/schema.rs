@@ -24,7 +24,8 @@ impl fmt::Display for TableId {
         if id >> 64 == Self::BY_EPOCH {
             return write!(f, "tid:{:x}", id & 0xffff_ffff_ffff_ffff);
         }
-        let (a, b, c, d, e) = (id >> 96, id >> 80 & 0xffff, id >> 64 & 0xffff, id >> 48 & 0xffff, id & 0xffff_ffff_ffff);
+        let (a, b, c, d, e) =
+            (id >> 96, id >> 80 & 0xffff, id >> 64 & 0xffff, id >> 48 & 0xffff, id & 0xffff_ffff_ffff);
         write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
     }
 }

@@ -68,7 +68,16 @@ mod tests {
 
     #[test]
     fn other_names_are_refused() {
-        for name in ["CommitLog-1.log", "CommitLog-7-x.log", "CommitLog-7-1.log.gz", "CommitLog-07-1.log", "commitlog-7-1.log", "CommitLog-7-+1.log", "CommitLog-7-99999999999999999999.log", "CommitLog-7-.log"] {
+        for name in [
+            "CommitLog-1.log",
+            "CommitLog-7-x.log",
+            "CommitLog-7-1.log.gz",
+            "CommitLog-07-1.log",
+            "commitlog-7-1.log",
+            "CommitLog-7-+1.log",
+            "CommitLog-7-99999999999999999999.log",
+            "CommitLog-7-.log",
+        ] {
             assert!(SegmentName::parse(name).is_err(), "{name}");
         }
         let unknown = SegmentName::parse("CommitLog-42-1.log").unwrap_err();

@@ -153,12 +153,7 @@ fn row<'a>(
     Ok((rest, ()))
 }
 
-fn values<'a>(
-    input: &'a [u8],
-    columns: &[Column],
-    grammar: &Grammar<'a>,
-    out: &mut Buffers,
-) -> Parsed<'a, Range<u32>> {
+fn values<'a>(input: &'a [u8], columns: &[Column], grammar: &Grammar<'a>, out: &mut Buffers) -> Parsed<'a, Range<u32>> {
     let first = length(out.clusterings.len());
     let (rest, ()) = clustering(input, columns, |bytes, rest| grammar.span(bytes, rest), &mut out.clusterings)?;
     Ok((rest, first..length(out.clusterings.len())))
@@ -206,10 +201,16 @@ fn liveness<'a>(input: &'a [u8], flags: u8, stats: &EncodingStats) -> Parsed<'a,
 
 /// The kinds of markers that a writer produces; each says which sides of the marker are inclusive.
 enum MarkerKind {
-    Start { inclusive: bool },
-    End { inclusive: bool },
+    Start {
+        inclusive: bool,
+    },
+    End {
+        inclusive: bool,
+    },
     /// The end of one range and the start of the next, at the same clustering.
-    Boundary { end_inclusive: bool },
+    Boundary {
+        end_inclusive: bool,
+    },
 }
 
 fn marker_kind(input: &[u8]) -> Parsed<'_, MarkerKind> {

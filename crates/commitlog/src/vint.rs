@@ -80,7 +80,11 @@ mod tests {
         let extra = (0..8).find(|extra| value >> (7 * extra + 7) == 0).unwrap_or(8);
         let mut out = alloc::vec![0u8];
         out.extend_from_slice(&value.to_be_bytes()[8 - extra..]);
-        out[0] = if extra == 8 { 0xff } else { !(0xff >> extra) as u8 | if extra < 8 { (value >> (8 * extra)) as u8 } else { 0 } };
+        out[0] = if extra == 8 {
+            0xff
+        } else {
+            !(0xff >> extra) as u8 | if extra < 8 { (value >> (8 * extra)) as u8 } else { 0 }
+        };
         out
     }
 

@@ -105,7 +105,10 @@ fn every_bit_of_every_byte_flipped() {
                 }
                 let (live_count, live) = damaged(&file, good, schema, Tail::Live);
                 assert!(live != Ending::End && live_count <= count.max(live_count), "bit {bit} of byte {at}");
-                assert_eq!(live == Ending::Pending && live_count == good.len(), ending == Ending::End || at >= segment.chain_end());
+                assert_eq!(
+                    live == Ending::Pending && live_count == good.len(),
+                    ending == Ending::End || at >= segment.chain_end()
+                );
             }
         }
     });
@@ -192,16 +195,33 @@ fn parameters_that_no_server_writes() {
     let class = |class: &str| format!(r#"{{"compressionClass":"{class}"}}"#);
     let iv = |iv: &str| format!(r#"{{"encCipher":"AES/CBC/PKCS5Padding","encKeyAlias":"k","encIV":"{iv}"}}"#);
     for parameters in [
-        "", "{", "7", "null", "\"{}\"", "{}{}", "{\"compressionClass\":7}", &deep,
-        &class("NoopCompressor"), &class(""), &class("com.acme.LZ4Compressor"), &class(".LZ4Compressor"),
-        &class("lz4compressor"), &iv("0"), &iv("zz"), &iv("é"), "{\"compressionClass\":\"\\ud800\"}", "{\"a\u{0}\":1}",
+        "",
+        "{",
+        "7",
+        "null",
+        "\"{}\"",
+        "{}{}",
+        "{\"compressionClass\":7}",
+        &deep,
+        &class("NoopCompressor"),
+        &class(""),
+        &class("com.acme.LZ4Compressor"),
+        &class(".LZ4Compressor"),
+        &class("lz4compressor"),
+        &iv("0"),
+        &iv("zz"),
+        &iv("é"),
+        "{\"compressionClass\":\"\\ud800\"}",
+        "{\"a\u{0}\":1}",
     ] {
         let error = Descriptor::parse(&descriptor(7, parameters)).expect_err(&parameters[..parameters.len().min(80)]);
         assert_eq!(error.structure, Structure::Descriptor);
         assert!(matches!(error.cause, Cause::Unknown { .. } | Cause::Codec(_)), "{error}");
     }
     // What no reader needs to know may be anything.
-    for parameters in ["{\"x\":[7,null]}", &format!("{{\"x\":{deep}}}"), "{\"encCipher\":\"x\",\"compressionClass\":null}"] {
+    for parameters in
+        ["{\"x\":[7,null]}", &format!("{{\"x\":{deep}}}"), "{\"encCipher\":\"x\",\"compressionClass\":null}"]
+    {
         assert_eq!(Descriptor::parse(&descriptor(7, parameters)).unwrap().codec, cassandra_commitlog::Codec::Plain);
     }
     // An initialisation vector of another length shows when the first chunk is to be decrypted, and so does a cipher.
@@ -240,7 +260,8 @@ fn the_next_offset_of_a_marker_lies() {
                 let Ending::Damage(error) = &ending else { panic!("next {lie} at {}: {ending:?}", section.start) };
                 if lie < section.start as i32 + 8 || lie > file.len() as i32 {
                     assert_eq!(error.structure, Structure::SyncMarker);
-                    let out_of_range = matches!(error.cause, Cause::OutOfRange { value, .. } if value == i64::from(lie));
+                    let out_of_range =
+                        matches!(error.cause, Cause::OutOfRange { value, .. } if value == i64::from(lie));
                     assert!(out_of_range, "{error}");
                 }
                 let (_, live) = damaged(&file, good, schema, Tail::Live);
@@ -435,12 +456,9 @@ fn decompression_bombs() {
 fn zstd_frames_that_ask_for_memory() {
     let magic = [0x28, 0xb5, 0x2f, 0xfd];
     let raw_block = [0x21, 0, 0, 1, 2, 3, 4];
-    for header in [
-        &[0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40][..],
-        &[0xc0, 0xff, 0, 0, 0, 0, 0, 0, 0, 0x40],
-        &[0x00, 0xa8],
-        &[0x00, 0xff],
-    ] {
+    for header in
+        [&[0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40][..], &[0xc0, 0xff, 0, 0, 0, 0, 0, 0, 0, 0x40], &[0x00, 0xa8], &[0x00, 0xff]]
+    {
         let stored = [&4_u32.to_be_bytes()[..], &magic, header, &raw_block].concat();
         let file = Segment::new(7, Codec::Zstd).raw_section(&stored).close().bytes;
         let ((_, ending), peak) = peak_of(|| read(&file, &schema(), Tail::Sealed));
@@ -463,7 +481,8 @@ fn malformed(version: i32, body: &[u8], structure: Structure) -> DecodeError {
 
 /// Counts and lengths that no body can hold, as vints.
 fn huge() -> impl Iterator<Item = Vec<u8>> {
-    let numbers = [1 << 16, 1 << 20, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, i64::MAX as u64, 1 << 63, u64::MAX];
+    let numbers =
+        [1 << 16, 1 << 20, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, i64::MAX as u64, 1 << 63, u64::MAX];
     numbers.into_iter().map(|number| {
         let mut out = Vec::new();
         uv(&mut out, number);
@@ -728,7 +747,8 @@ fn lists_that_no_writer_writes() {
         // Names that the table has not, or not as this kind of column.
         let long = "x".repeat(70_000);
         for name in ["", "p", "c1", "s", "A", "aa", "\0", &long] {
-            let unknown = MutationError::UnknownColumn { keyspace: "ks".into(), table: "mixed".into(), column: name.into() };
+            let unknown =
+                MutationError::UnknownColumn { keyspace: "ks".into(), table: "mixed".into(), column: name.into() };
             assert_eq!(reader::body(&update(0, &[list(&[name])]), version, &schema()), Err(unknown));
         }
         let told = reader::body(&update(0x08, &[list(&["a"]), list(&[])]), version, &schema());
@@ -740,9 +760,15 @@ fn lists_that_no_writer_writes() {
 fn keys_that_no_table_has() {
     for version in VERSIONS {
         for key in [
-            &[][..], &[0], &[0, 4, 0, 0, 0, 1], &[0, 4, 0, 0, 0, 1, 0], &[0, 4, 0, 0, 0, 1, 0, 0, 2, b'p', b'k'],
-            &[0, 4, 0, 0, 0, 1, 1, 0, 2, b'p', b'k', 0], &[0, 4, 0, 0, 0, 1, 0, 0, 2, b'p', b'k', 0, 0],
-            &[0, 4, 0, 0, 0, 1, 0, 0, 2, b'p', b'k', 0, 0, 0, 0], &[0xff; 40],
+            &[][..],
+            &[0],
+            &[0, 4, 0, 0, 0, 1],
+            &[0, 4, 0, 0, 0, 1, 0],
+            &[0, 4, 0, 0, 0, 1, 0, 0, 2, b'p', b'k'],
+            &[0, 4, 0, 0, 0, 1, 1, 0, 2, b'p', b'k', 0],
+            &[0, 4, 0, 0, 0, 1, 0, 0, 2, b'p', b'k', 0, 0],
+            &[0, 4, 0, 0, 0, 1, 0, 0, 2, b'p', b'k', 0, 0, 0, 0],
+            &[0xff; 40],
         ] {
             let mut update = update_head(version, COMPOSITE, 7, key);
             update.push(0x01);

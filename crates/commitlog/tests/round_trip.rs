@@ -256,7 +256,10 @@ fn timestamps_and_deletion_times_at_the_ends_of_their_ranges() {
         let row = Row { liveness, deletion, ..row_with(vec![column("a", &[cell])]) };
         let said = Update { deletion, ..of_rows(vec![row]) };
         for version in versions {
-            assert_eq!(reader::body(&samples::body(*version, &said, &schema), *version, &schema), Ok(vec![said.clone()]));
+            assert_eq!(
+                reader::body(&samples::body(*version, &said, &schema), *version, &schema),
+                Ok(vec![said.clone()])
+            );
         }
     }
 }
@@ -304,7 +307,8 @@ fn segments_of_every_version_and_codec() {
             let ends: Vec<usize> = records.iter().map(|record| record.end).collect();
             assert_eq!(ends, segment.entries.iter().map(|entry| entry.end).collect::<Vec<_>>());
             let told: Vec<Update> = records.iter().flat_map(|record| record.updates.clone().unwrap()).collect();
-            let said = [samples::insert(), samples::wide([3]), samples::change(), samples::deletions(), samples::composite()];
+            let said =
+                [samples::insert(), samples::wide([3]), samples::change(), samples::deletions(), samples::composite()];
             assert_eq!(told, said, "{version} {codec:?}");
             // The same bytes while the server may still write: all that is there, and then not yet.
             assert_eq!(read(&segment.bytes, &schema, Tail::Live), (records, Ending::Pending));
@@ -366,7 +370,9 @@ fn entries_behind_an_unwritten_marker_are_not_read() {
         assert_eq!(read(&torn.bytes, &schema, Tail::Live), (first.clone(), Ending::Pending));
         let (records, ending) = read(&torn.bytes, &schema, Tail::Sealed);
         assert_eq!(records, first);
-        assert!(matches!(ending, Ending::Damage(error) if error.at == cassandra_commitlog::Place::File(FileOffset(last.start as u32))));
+        assert!(
+            matches!(ending, Ending::Damage(error) if error.at == cassandra_commitlog::Place::File(FileOffset(last.start as u32)))
+        );
     }
 }
 
@@ -408,7 +414,8 @@ fn the_next_marker_is_found_behind_damage() {
 #[test]
 fn a_damaged_entry_can_be_stepped_over_if_its_size_holds() {
     let schema = schema();
-    let bodies = [samples::insert(), samples::change(), samples::wide([1])].map(|said| samples::body(7, &said, &schema));
+    let bodies =
+        [samples::insert(), samples::change(), samples::wide([1])].map(|said| samples::body(7, &said, &schema));
     let plaintext = bodies.iter().flat_map(|body| support::writer::entry(body)).collect::<Vec<u8>>();
     let second = bodies[0].len() + 12;
     let mut damaged = plaintext.clone();

@@ -418,10 +418,16 @@ pub fn told(update: &PartitionUpdate<'_>) -> Update {
         liveness: row.liveness.map(|l| (l.timestamp, l.expiry.map(|e| Expiry { ttl: e.ttl, at: e.at }))),
         deletion: row.deletion.map(deletion),
         shadowable: row.shadowable,
-        columns: update.columns_of(row).iter().map(|data| column_told(update, data, data.deletion.map(deletion))).collect(),
+        columns: update
+            .columns_of(row)
+            .iter()
+            .map(|data| column_told(update, data, data.deletion.map(deletion)))
+            .collect(),
     };
-    let bound =
-        |bound: &cassandra_commitlog::Bound| Bound { clustering: clustering(&bound.clustering), inclusive: bound.inclusive };
+    let bound = |bound: &cassandra_commitlog::Bound| Bound {
+        clustering: clustering(&bound.clustering),
+        inclusive: bound.inclusive,
+    };
     let range = |range: &cassandra_commitlog::RangeDelete| RangeDelete {
         start: bound(&range.start),
         end: bound(&range.end),

@@ -35,12 +35,7 @@ pub fn read(file: &[u8], schema: &Arc<Schema>, tail: Tail) -> (Vec<Record>, Endi
     (records, ending)
 }
 
-fn read_into(
-    file: &[u8],
-    schema: &Arc<Schema>,
-    tail: Tail,
-    records: &mut Vec<Record>,
-) -> Result<Ending, DecodeError> {
+fn read_into(file: &[u8], schema: &Arc<Schema>, tail: Tail, records: &mut Vec<Record>) -> Result<Ending, DecodeError> {
     let descriptor = Descriptor::parse(file)?;
     let mut decoder = Decoder::new(schema.clone());
     let mut plaintext = Plaintext::new(Some(key()));

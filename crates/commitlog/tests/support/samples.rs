@@ -96,8 +96,7 @@ pub fn deletions() -> Update {
 
 /// Some columns of a table with 70.
 pub fn wide(columns: impl IntoIterator<Item = usize>) -> Update {
-    let columns =
-        columns.into_iter().map(|at| column(&format!("a{at:02}"), &[live(NOW, &int(at as i32))])).collect();
+    let columns = columns.into_iter().map(|at| column(&format!("a{at:02}"), &[live(NOW, &int(at as i32))])).collect();
     let row = Row { liveness: Some((NOW, None)), columns, ..Row::default() };
     Update { rows: vec![row], ..Update::new(WIDE, b"pk") }
 }
@@ -144,11 +143,7 @@ pub fn segment(version: i32, codec: Codec, schema: &Schema) -> Segment {
         &[bytes(version, &deletions(), schema, |_| ()), bytes(version, &composite(), schema, |_| ())],
     );
     let bodies = [body(version, &insert(), schema), body(version, &wide([3]), schema)];
-    Segment::new(version, codec)
-        .section(&bodies)
-        .section(&[])
-        .section(&[body(version, &change(), schema), two])
-        .close()
+    Segment::new(version, codec).section(&bodies).section(&[]).section(&[body(version, &change(), schema), two]).close()
 }
 
 /// A table that no test schema has.

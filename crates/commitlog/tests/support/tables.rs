@@ -29,7 +29,13 @@ fn column(kind: ColumnKind, name: impl Into<String>, cql_type: CqlType) -> Colum
     Column { name: name.into(), cql_type, kind }
 }
 
-fn table(id: TableId, name: &str, partition_key: Vec<Column>, clustering: Vec<Column>, columns: Vec<Column>) -> TableSchema {
+fn table(
+    id: TableId,
+    name: &str,
+    partition_key: Vec<Column>,
+    clustering: Vec<Column>,
+    columns: Vec<Column>,
+) -> TableSchema {
     TableSchema { id, keyspace: "ks".into(), name: name.into(), cdc: true, partition_key, clustering, columns }
 }
 

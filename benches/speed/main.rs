@@ -1,0 +1,219 @@
+//! Ratios of speed, measured side by side in one run. `README.md` beside it says what they mean.
+//!
+//! Owns: the rows. It only ever reports: speed is never asserted, and the exit code is 0 however slow a machine is.
+
+mod allocations;
+mod image;
+mod line;
+#[path = "../../fixtures/load.rs"]
+mod load;
+mod measure;
+mod ready;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use cassandra_commitlog::{Decoder, LogOffset, PartitionUpdate};
+use cassandra_event::Format;
+use prost::Message as _;
+
+use allocations::allocations_of;
+use image::Image;
+use line::{Publisher, each_entry, each_update, first_section};
+use measure::{Duel, Effort, Ratio, Row, Target, duel};
+
+/// Ready updates that the encoders are given in turn: as many records as a run has.
+const UPDATES: usize = 256;
+
+fn main() {
+    // `cargo bench` says `--bench`. Without it this is a test that everything still works.
+    let told = |word: &str| std::env::args().any(|argument| argument == word);
+    let effort = if told("--bench") && !told("--quick") { Effort::FULL } else { Effort::QUICK };
+    let started = Instant::now();
+    let folder = tempfile::tempdir().expect("a folder");
+    println!("{}", measure::machine());
+
+    let orders = Image::orders(folder.path());
+    let mut rows = segment_rows(effort, &orders, ["S1", "S2", "S3", "S3"], true);
+    rows.extend(encoder_rows(effort, &orders));
+    rows.push(lz4_row(effort, &orders, &Image::lz4(folder.path(), &orders)));
+    rows.extend([Format::Protobuf, Format::Json].map(|format| allocation_row(&orders, format)));
+    let recorded = Image::recorded(folder.path());
+    rows.extend(segment_rows(effort, &recorded, ["recorded"; 4], false));
+
+    for image in [&orders, &recorded] {
+        println!("{} entries in {} MiB", image.entries, image.file.len() >> 20);
+    }
+    println!("medians of {} rounds, CPU seconds; {:.0} s in all\n", effort.rounds, started.elapsed().as_secs_f64());
+    measure::print(&rows);
+}
+
+/// How far a segment goes through the line, against one pass of CRC-32 over all its bytes.
+fn segment_rows(effort: Effort, image: &Image, ids: [&'static str; 4], judged: bool) -> Vec<Row> {
+    let file = &image.file;
+    let mut checksum = || drop(black_box(crc32fast::hash(black_box(file))));
+    let mut decoder = Decoder::new(image.schema.clone());
+    let mut row = |id, what, target, ours: &mut dyn FnMut()| {
+        let duel = duel(effort, ours, &mut checksum);
+        let rate = |seconds: f64| file.len() as f64 / seconds / 1e9;
+        let each = duel.ours.cpu / image.entries as f64 * 1e9;
+        Row {
+            id,
+            what,
+            against: "one crc32fast pass",
+            target: if judged { Target::AtLeast(target) } else { Target::None },
+            reached: duel.speed,
+            ours: format!("{:.2} GB/s, {each:.0} ns an entry", rate(duel.ours.cpu)),
+            theirs: format!("{:.1} GB/s", rate(duel.theirs.cpu)),
+        }
+    };
+    let [framing, decoding, protobuf, json] = ids;
+    let mut rows = vec![
+        row(framing, "framing, both CRCs", 0.50, &mut || {
+            each_entry(file, |_, entry| drop(black_box(entry)));
+        }),
+        row(decoding, "decode to borrowed updates", 0.20, &mut || {
+            each_update(image, &mut decoder, |update, _| drop(black_box(update)));
+        }),
+    ];
+    for (id, what, format) in [(protobuf, "decode + Protobuf", Format::Protobuf), (json, "decode + JSON", Format::Json)] {
+        let mut publisher = Publisher::new(format, image);
+        rows.push(row(id, what, 0.10, &mut || {
+            each_update(image, &mut decoder, |update, end| publisher.encode(update, end));
+        }));
+    }
+    if let Some(json) = rows.last_mut() {
+        json.target = Target::None;
+    }
+    rows
+}
+
+/// The encoders alone, key, hash, id and digest included, against writers of the finished value.
+fn encoder_rows(effort: Effort, image: &Image) -> Vec<Row> {
+    // An update is lent by its decoder: as many updates at once take as many decoders.
+    let entries: Vec<_> = first_section(&image.file).take(UPDATES).collect();
+    let mut decoders: Vec<_> = entries.iter().map(|_| Decoder::new(image.schema.clone())).collect();
+    let version = image.name.version;
+    let mut mutations: Vec<_> = decoders
+        .iter_mut()
+        .zip(&entries)
+        .map(|(decoder, entry)| decoder.mutation(version, entry).expect("a mutation"))
+        .collect();
+    let updates: Vec<(PartitionUpdate<'_>, LogOffset)> = mutations
+        .iter_mut()
+        .zip(&entries)
+        .map(|(mutation, entry)| (mutation.next_update().expect("to decode").expect("an update"), entry.end()))
+        .collect();
+    let values = |publisher: &mut Publisher| -> Vec<Vec<u8>> {
+        updates.iter().map(|(update, end)| publisher.value_of(update, *end)).collect()
+    };
+    let encode = |publisher: &mut Publisher| {
+        for (update, end) in black_box(&updates) {
+            publisher.encode(update, *end);
+        }
+    };
+
+    let mut protobuf = Publisher::new(Format::Protobuf, image);
+    let (messages, message_bytes) = ready_messages(&values(&mut protobuf));
+    let mut buffer = Vec::new();
+    let protobuf = duel(effort, &mut || encode(&mut protobuf), &mut || {
+        buffer.clear();
+        for message in black_box(&messages) {
+            message.encode(&mut buffer).expect("room");
+        }
+        black_box(&buffer);
+    });
+
+    let mut json = Publisher::new(Format::Json, image);
+    let (structs, struct_bytes) = ready_structs(&values(&mut json));
+    let mut buffer = Vec::new();
+    let json = duel(effort, &mut || encode(&mut json), &mut || {
+        buffer.clear();
+        for event in black_box(&structs) {
+            serde_json::to_writer(&mut buffer, event).expect("room");
+        }
+        black_box(&buffer);
+    });
+
+    let row = |id, what, against, target, duel: Duel, bytes: usize| Row {
+        id,
+        what,
+        against,
+        target: Target::AtMost(target),
+        reached: duel.speed.inverse(),
+        ours: format!("{:.0} ns an event of {bytes} bytes", duel.ours.cpu / UPDATES as f64 * 1e9),
+        theirs: format!("{:.0} ns", duel.theirs.cpu / UPDATES as f64 * 1e9),
+    };
+    vec![
+        row("S4", "Protobuf encode", "prost, the struct ready", 0.6, protobuf, message_bytes),
+        row("S5", "JSON encode", "serde_json, the struct ready", 1.0, json, struct_bytes),
+    ]
+}
+
+/// Messages that write these values, and how long a value is.
+fn ready_messages(values: &[Vec<u8>]) -> (Vec<ready::proto::Event>, usize) {
+    let decode = |value: &Vec<u8>| {
+        let message = ready::proto::Event::decode(value.as_slice()).expect("our own output");
+        assert_eq!(message.encode_to_vec(), *value, "prost writes something else");
+        message
+    };
+    (values.iter().map(decode).collect(), average(values))
+}
+
+/// Structs that write these values, and how long a value is.
+fn ready_structs(values: &[Vec<u8>]) -> (Vec<ready::Event>, usize) {
+    let parse = |value: &Vec<u8>| {
+        let event: ready::Event = serde_json::from_slice(value).expect("our own output");
+        assert_eq!(serde_json::to_vec(&event).expect("room"), *value, "serde_json writes something else");
+        event
+    };
+    (values.iter().map(parse).collect(), average(values))
+}
+
+fn average(values: &[Vec<u8>]) -> usize {
+    values.iter().map(Vec::len).sum::<usize>() / values.len()
+}
+
+/// Decoding the same mutations, compressed by 100 KB.
+fn lz4_row(effort: Effort, plain: &Image, lz4: &Image) -> Row {
+    let mut decoders = [Decoder::new(plain.schema.clone()), Decoder::new(lz4.schema.clone())];
+    let [theirs, ours] = &mut decoders;
+    let duel = duel(
+        effort,
+        &mut || each_update(lz4, ours, |update, _| drop(black_box(update))),
+        &mut || each_update(plain, theirs, |update, _| drop(black_box(update))),
+    );
+    let each = |seconds: f64| format!("{:.0} ns an entry", seconds / plain.entries as f64 * 1e9);
+    Row {
+        id: "LZ4",
+        what: "decode a compressed segment",
+        against: "a plain one",
+        target: Target::None,
+        reached: duel.speed,
+        ours: each(duel.ours.cpu),
+        theirs: each(duel.theirs.cpu),
+    }
+}
+
+/// What a segment costs in allocations once buffers have grown.
+fn allocation_row(image: &Image, format: Format) -> Row {
+    let mut decoder = Decoder::new(image.schema.clone());
+    let mut publisher = Publisher::new(format, image);
+    let mut pass = || each_update(image, &mut decoder, |update, end| publisher.encode(update, end));
+    pass();
+    let calls = allocations_of(pass);
+    let each = calls as f64 / image.entries as f64;
+    let what = match format {
+        Format::Protobuf => "allocations an event, Protobuf",
+        Format::Json => "allocations an event, JSON",
+    };
+    Row {
+        id: "S9",
+        what,
+        against: "",
+        target: Target::AtMost(0.05),
+        reached: Ratio { cpu: each, wall: each, spread: (each, each) },
+        ours: format!("{calls} in {} events", image.entries),
+        theirs: String::new(),
+    }
+}
