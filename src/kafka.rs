@@ -19,7 +19,9 @@ mod admin;
 mod errors;
 mod reports;
 mod runs;
+mod sending;
 mod settings;
+mod topics;
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
@@ -27,22 +29,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cassandra_progress::{Ledger, Ticket};
-use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 
 use self::admin::Admin;
 pub use self::errors::{Action, HoldReason, KafkaError, Place, classify};
 pub use self::reports::ClientEvent;
 use self::reports::{Context, Finished, ReportThread, Reports};
-use self::runs::{BucketId, Cursor, Runs};
-use self::settings::RECORD_OVERHEAD;
+use self::runs::{BucketId, Runs};
 pub use self::settings::{KafkaSettings, TopicCreation};
 
 /// How often whoever waits for room is asked whether to go on waiting.
 const ASK: Duration = Duration::from_millis(100);
-/// How long to wait when the queue is full though nothing is in flight: librdkafka frees messages a little after it
-/// has reported them.
-const FREEING: Duration = Duration::from_millis(20);
 
 /// A topic of one publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,65 +179,6 @@ impl Publisher {
     /// the wait with [`KafkaError::Interrupted`]. This is where a watchdog is fed and a signal noticed.
     pub fn on_wait(&mut self, hook: impl FnMut(Waiting) -> ControlFlow<()> + Send + 'static) {
         self.on_wait = Some(Box::new(hook));
-    }
-
-    /// Looks a topic up, once, and makes it if it is missing and settings say so.
-    ///
-    /// # Errors
-    /// [`KafkaError::MissingTopic`], or [`KafkaError::Topic`] if the look-up or the creation failed.
-    pub fn topic(&mut self, name: &str) -> Result<TopicId, KafkaError> {
-        if let Some(id) = self.names.get(name) {
-            return Ok(*id);
-        }
-        let partitions = match self.partitions(name)? {
-            Some(partitions) => partitions,
-            None => self.create(name)?,
-        };
-        let limit = self.limit(name)?;
-        let id = TopicId(u32::try_from(self.topics.len()).map_err(|_| KafkaError::Bug("more topics than numbers"))?);
-        let first = self.runs.add_buckets(partitions);
-        self.topics.push(Topic { name: name.to_owned(), partitions, first, limit, counts: TopicCounts::default() });
-        self.names.insert(name.to_owned(), id);
-        Ok(id)
-    }
-
-    fn partitions(&self, name: &str) -> Result<Option<u32>, KafkaError> {
-        admin::partitions(self.producer.client(), name, self.settings.lookup_timeout)
-    }
-
-    fn create(&mut self, name: &str) -> Result<u32, KafkaError> {
-        let missing = || KafkaError::MissingTopic { topic: name.to_owned() };
-        let create = self.settings.create_topics.ok_or_else(missing)?;
-        self.admin()?.create(name, create)?;
-        let deadline = Instant::now() + self.settings.lookup_timeout;
-        loop {
-            // The broker that made it is not always the one that is asked.
-            match self.partitions(name)? {
-                Some(partitions) => return Ok(partitions),
-                None if Instant::now() >= deadline => return Err(missing()),
-                None => std::thread::sleep(ASK),
-            }
-        }
-    }
-
-    fn limit(&mut self, name: &str) -> Result<usize, KafkaError> {
-        let ours = self.settings.max_record_bytes;
-        if !self.settings.topic_limits {
-            return Ok(ours);
-        }
-        let theirs = self.admin()?.max_message_bytes(name).unwrap_or(usize::MAX).saturating_sub(RECORD_OVERHEAD);
-        if theirs < ours {
-            tracing::info!(topic = name, limit = theirs, "the topic takes smaller records than kafka.max_record_bytes");
-        }
-        Ok(ours.min(theirs))
-    }
-
-    fn admin(&mut self) -> Result<&Admin, KafkaError> {
-        let admin = match self.admin.take() {
-            Some(admin) => admin,
-            None => Admin::connect(self.settings.client_config()?, self.settings.lookup_timeout)?,
-        };
-        Ok(self.admin.insert(admin))
     }
 
     /// The partition for a key with this murmur2 hash: the one that Java's producer chooses.
@@ -440,146 +378,6 @@ impl Publisher {
             self.failure = Some(error.clone());
         }
         error
-    }
-
-    /// A ticket for a run that begins. At the limit of the window the oldest run may be one of ours that still waits:
-    /// everything is handed over first.
-    fn open(&mut self, ledger: &mut Ledger) -> Result<Ticket, KafkaError> {
-        let started = Instant::now();
-        loop {
-            if let Ok(ticket) = ledger.open() {
-                return Ok(ticket);
-            }
-            self.flush_runs(ledger)?;
-            self.settle(ledger)?;
-            if let Ok(ticket) = ledger.open() {
-                return Ok(ticket);
-            }
-            self.wait(started, self.reports.reported().saturating_add(1))?;
-        }
-    }
-
-    fn slot(&mut self, ledger: &mut Ledger) -> Result<u32, KafkaError> {
-        let started = Instant::now();
-        loop {
-            if let Some(slot) = self.free.pop() {
-                return Ok(slot);
-            }
-            self.settle(ledger)?;
-            if self.free.is_empty() {
-                self.wait(started, self.half_reported(0))?;
-            }
-        }
-    }
-
-    fn hand_over(
-        &mut self,
-        ledger: &mut Ledger,
-        bucket: BucketId,
-        topic: TopicId,
-        partition: i32,
-    ) -> Result<(), KafkaError> {
-        self.admin = None;
-        let slot = self.slot(ledger)?;
-        let Some(run) = self.runs.take(bucket) else {
-            self.free.push(slot);
-            return Ok(());
-        };
-        let counts = TopicCounts { records: u64::from(run.length), bytes: run.bytes };
-        if let Some(sent) = usize::try_from(slot).ok().and_then(|slot| self.sent.get_mut(slot)) {
-            *sent = Some(Sent { ticket: Some(run.ticket), topic, partition, counts });
-        }
-        self.reports.begin(slot, run.length);
-        let (mut at, mut left) = (run.first, run.length);
-        let started = Instant::now();
-        let result = loop {
-            let refused;
-            (at, left, refused) = self.send(slot, topic, partition, at, left);
-            match refused {
-                None => break Ok(()),
-                // Nothing else is sent meanwhile, so nothing of this partition can pass.
-                Some(Code::QueueFull) => {
-                    self.thread.wake();
-                    if let Err(error) = self.wait_for_room(ledger, started, left) {
-                        break Err(error);
-                    }
-                }
-                Some(code) => {
-                    let topic = self.name(topic);
-                    break Err(self.fail(KafkaError::Send { topic, partition, code }));
-                }
-            }
-        };
-        if result.is_err() {
-            self.reports.give_up(slot, left);
-        }
-        self.thread.wake();
-        result
-    }
-
-    /// Sends from a record of a run on, until one is refused. Returns where it stopped, how many are left, and why.
-    fn send(
-        &self,
-        slot: u32,
-        topic: TopicId,
-        partition: i32,
-        mut at: Cursor,
-        mut left: u16,
-    ) -> (Cursor, u16, Option<Code>) {
-        let Some(topic) = self.topic_at(topic) else { return (at, left, Some(Code::InvalidArgument)) };
-        // Slots are numbered in 32 bits, no platform's `usize` has less.
-        let opaque = usize::try_from(slot).unwrap_or(usize::MAX);
-        while left > 0 {
-            let Some(record) = self.runs.record(at) else { return (at, left, Some(Code::InvalidArgument)) };
-            let message = BaseRecord::with_opaque_to(&topic.name, opaque)
-                .partition(partition)
-                .key(record.key)
-                .payload(record.value);
-            if let Err((error, _)) = self.producer.send(message) {
-                return (at, left, Some(error.rdkafka_error_code().unwrap_or(Code::Unknown)));
-            }
-            at = record.next;
-            left = left.saturating_sub(1);
-        }
-        (at, left, None)
-    }
-
-    fn wait_for_room(&mut self, ledger: &mut Ledger, started: Instant, unsent: u16) -> Result<(), KafkaError> {
-        let target = self.half_reported(unsent);
-        if target <= self.reports.reported() {
-            std::thread::sleep(FREEING);
-        }
-        while self.reports.reported() < target {
-            self.wait(started, target)?;
-            self.check(ledger)?;
-        }
-        Ok(())
-    }
-
-    /// The count of reports at which half of what is now in flight is gone.
-    fn half_reported(&self, unsent: u16) -> u64 {
-        let reported = self.reports.reported();
-        let in_flight = self.reports.accepted().saturating_sub(u64::from(unsent)).saturating_sub(reported);
-        reported.saturating_add(in_flight.div_ceil(2))
-    }
-
-    /// Waits for a count of reports, but not much longer than until the next time to ask.
-    fn wait(&mut self, started: Instant, reported: u64) -> Result<(), KafkaError> {
-        self.reports.wait_for(reported, ASK);
-        let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if late || self.ask(started).is_break() {
-            return Err(self.fail(KafkaError::Interrupted));
-        }
-        Ok(())
-    }
-
-    fn ask(&mut self, started: Instant) -> ControlFlow<()> {
-        let waiting = Waiting {
-            since: started.elapsed(),
-            in_flight: self.reports.in_flight(),
-            reported: self.reports.reported(),
-        };
-        self.on_wait.as_mut().map_or(ControlFlow::Continue(()), |hook| hook(waiting))
     }
 
     fn owner(&self, bucket: BucketId) -> Option<(TopicId, i32)> {

@@ -10,7 +10,7 @@ use cassandra_progress::{Ledger, Outcome, Tally, Window};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Err_};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 

@@ -1,0 +1,73 @@
+//! The topics of one publisher: looked up once, made if we are told to.
+//!
+//! Owns: when the cluster is asked, and the limits that come of it. Does not own: the requests themselves (`admin`).
+
+use std::time::Instant;
+
+use rdkafka::producer::Producer;
+
+use super::admin::{self, Admin};
+use super::errors::KafkaError;
+use super::settings::RECORD_OVERHEAD;
+use super::{ASK, Publisher, Topic, TopicCounts, TopicId};
+
+impl Publisher {
+    /// Looks a topic up, once, and makes it if it is missing and settings say so.
+    ///
+    /// # Errors
+    /// [`KafkaError::MissingTopic`], or [`KafkaError::Topic`] if the look-up or the creation failed.
+    pub fn topic(&mut self, name: &str) -> Result<TopicId, KafkaError> {
+        if let Some(id) = self.names.get(name) {
+            return Ok(*id);
+        }
+        let partitions = match self.partitions(name)? {
+            Some(partitions) => partitions,
+            None => self.create(name)?,
+        };
+        let limit = self.limit(name)?;
+        let id = TopicId(u32::try_from(self.topics.len()).map_err(|_| KafkaError::Bug("more topics than numbers"))?);
+        let first = self.runs.add_buckets(partitions);
+        self.topics.push(Topic { name: name.to_owned(), partitions, first, limit, counts: TopicCounts::default() });
+        self.names.insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    fn partitions(&self, name: &str) -> Result<Option<u32>, KafkaError> {
+        admin::partitions(self.producer.client(), name, self.settings.lookup_timeout)
+    }
+
+    fn create(&mut self, name: &str) -> Result<u32, KafkaError> {
+        let missing = || KafkaError::MissingTopic { topic: name.to_owned() };
+        let create = self.settings.create_topics.ok_or_else(missing)?;
+        self.admin()?.create(name, create)?;
+        let deadline = Instant::now() + self.settings.lookup_timeout;
+        loop {
+            // The broker that made it is not always the one that is asked.
+            match self.partitions(name)? {
+                Some(partitions) => return Ok(partitions),
+                None if Instant::now() >= deadline => return Err(missing()),
+                None => std::thread::sleep(ASK),
+            }
+        }
+    }
+
+    fn limit(&mut self, name: &str) -> Result<usize, KafkaError> {
+        let ours = self.settings.max_record_bytes;
+        if !self.settings.topic_limits {
+            return Ok(ours);
+        }
+        let theirs = self.admin()?.max_message_bytes(name).unwrap_or(usize::MAX).saturating_sub(RECORD_OVERHEAD);
+        if theirs < ours {
+            tracing::info!(topic = name, limit = theirs, "the topic takes smaller records than kafka.max_record_bytes");
+        }
+        Ok(ours.min(theirs))
+    }
+
+    fn admin(&mut self) -> Result<&Admin, KafkaError> {
+        let admin = match self.admin.take() {
+            Some(admin) => admin,
+            None => Admin::connect(self.settings.client_config()?, self.settings.lookup_timeout)?,
+        };
+        Ok(self.admin.insert(admin))
+    }
+}
