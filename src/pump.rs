@@ -117,7 +117,7 @@ impl Pump {
             // nothing is read.
             let Some(index) = segment.index else { continue };
             self.read(&segment, index)?;
-            if !self.readings.get(&segment.name.id).is_some_and(|reading| reading.sealed_end.is_some()) {
+            if self.readings.get(&segment.name.id).is_none_or(|reading| reading.sealed_end.is_none()) {
                 break;
             }
         }

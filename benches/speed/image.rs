@@ -156,10 +156,13 @@ fn segment(parameters: &str, bodies: impl Iterator<Item = Vec<u8>>, store: fn(&m
     let mut out = descriptor(parameters);
     let mut entries = Vec::new();
     let mut bodies = bodies.map(|body| entry(&body)).peekable();
-    while bodies.peek().is_some() {
+    loop {
         entries.clear();
-        let room = SECTION.min((SEGMENT - out.len()).saturating_sub(2 * MARKER));
-        while let Some(entry) = bodies.next_if(|entry| entries.len() + entry.len() <= room) {
+        // The marker of this section and the unwritten one behind it need room too.
+        let room = (SEGMENT - out.len()).saturating_sub(2 * MARKER);
+        while entries.len() < SECTION
+            && let Some(entry) = bodies.next_if(|entry| entries.len() + entry.len() <= room)
+        {
             entries.extend_from_slice(&entry);
         }
         if entries.is_empty() {

@@ -67,7 +67,7 @@ pub(crate) struct Duel {
 
 /// Runs both in turns, A B A B, after a round that warms caches and buffers and does not count.
 pub(crate) fn duel(effort: Effort, ours: &mut dyn FnMut(), theirs: &mut dyn FnMut()) -> Duel {
-    let mut times = |side: &mut dyn FnMut()| {
+    let times = |side: &mut dyn FnMut()| {
         side();
         let once = time(1, side).wall.max(1e-9);
         (effort.sample.as_secs_f64() / once).ceil().max(1.0) as u32

@@ -49,7 +49,7 @@ struct Liveness {
 #[derive(Serialize, Deserialize)]
 struct Cells {
     amount: Cell<f64>,
-    created: Cell<String>,
+    created: Cell<i64>,
     note: Cell<String>,
     quantity: Cell<i32>,
     status: Cell<String>,

@@ -172,7 +172,7 @@ impl Inspector<'_> {
             Codec::Encrypted(encryption) => format!("{} with key {}", encryption.cipher, encryption.key_alias),
         };
         let version = descriptor.version.number();
-        let index = segment.index.map(|index| format!("{index:?}"));
+        let index = segment.index.map(|index| index.to_string());
         self.line(
             || {
                 format!(

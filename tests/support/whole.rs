@@ -218,6 +218,28 @@ fn chunk(json: &Value) -> Result<Vec<u8>, String> {
     base64(json["$base64"].as_str().ok_or("a chunk without bytes")?)
 }
 
+/// Dead letters of which some are numbered parts, as whole ones.
+pub fn join_letters(letters: Vec<Value>) -> Result<Vec<Value>, String> {
+    let mut joined: Vec<Value> = Vec::new();
+    for letter in letters {
+        let body = &letter["entry"]["base64"];
+        match (number(Some(body)), joined.last_mut()) {
+            (Some(number), Some(last)) if number > 1 => append_chunk(&mut last["entry"], &letter["entry"], "base64")?,
+            _ => joined.push(letter),
+        }
+    }
+    for letter in &mut joined {
+        let body = &mut letter["entry"]["base64"];
+        if body.is_object() {
+            if body["$chunk"] != body["$chunks"] {
+                return Err(format!("parts are missing of {body}"));
+            }
+            *body = body["$base64"].take();
+        }
+    }
+    Ok(joined)
+}
+
 /// Values that came in chunks, all of them, become raw values. One that is not complete stays as it is: no type reads it.
 fn close_chunks(json: &mut Value) {
     let complete = |object: &Map<String, Value>| object.contains_key("$chunk") && object["$chunk"] == object["$chunks"];

@@ -3,6 +3,8 @@
 //! Owns: what the text says. Does not own: the file, retries, whether a number may fall (it may: a replay writes the
 //! physical length).
 
+use core::fmt;
+
 use crate::error::{Cause, DecodeError, Place, Structure};
 use crate::units::LogOffset;
 
@@ -39,6 +41,15 @@ impl CdcIndex {
         }
         let offset = digits.parse().map(LogOffset).map_err(|_| refuse("the number does not fit a segment"))?;
         Ok(Some(if sealed { Self::Sealed(offset) } else { Self::Growing(offset) }))
+    }
+}
+
+impl fmt::Display for CdcIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Growing(offset) => offset.fmt(f),
+            Self::Sealed(offset) => write!(f, "{offset} COMPLETED"),
+        }
     }
 }
 
