@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use cassandra_commitlog::{
-    Cause, CdcIndex, DecodeError, Descriptor, Entries, Entry, FileOffset, LogOffset, Place, Plaintext, Section,
+    Cause, CdcIndex, Codec, DecodeError, Descriptor, Entries, Entry, FileOffset, LogOffset, Place, Plaintext, Section,
     Sections, SegmentName, Step, Structure, Tail,
 };
 
@@ -123,15 +123,14 @@ impl<E, F: FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>> Walk<'_, F> {
             match sections.step() {
                 Ok(Step::Pending | Step::End) => return ControlFlow::Continue(()),
                 Ok(Step::Item(section)) => {
-                    let end = sections.position().1;
-                    if end > limit {
+                    if sections.position().1 > limit {
                         return ControlFlow::Continue(()); // Visible, but not durable yet.
                     }
-                    self.section(&section, end, plaintext)?;
+                    self.section(&section, sections, plaintext)?;
                     if self.damaged && !self.options.salvage {
                         return ControlFlow::Continue(());
                     }
-                    self.walked.end = end;
+                    self.walked.end = sections.position().1;
                     self.walked.next = next_of(sections);
                 }
                 Err(error) => {
@@ -145,18 +144,28 @@ impl<E, F: FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>> Walk<'_, F> {
         }
     }
 
-    fn section(&mut self, section: &Section<'_>, end: LogOffset, plaintext: &mut Plaintext) -> ControlFlow<E> {
+    fn section(
+        &mut self,
+        section: &Section<'_>,
+        sections: &mut Sections<'_>,
+        plaintext: &mut Plaintext,
+    ) -> ControlFlow<E> {
         (self.each)(self.descriptor, Seen::Section(section))?;
         match plaintext.of(section, self.descriptor) {
-            Ok(bytes) => self.entries(Entries::new(bytes, section.start), end),
+            Ok(bytes) => self.entries(Entries::new(bytes, section.start), section, sections),
             Err(error) => {
-                let to = self.options.salvage.then_some(end);
+                let to = self.behind(section.start, section, sections);
                 self.damage(Damage { error, from: section.start, to })
             }
         }
     }
 
-    fn entries(&mut self, mut entries: Entries<'_>, end: LogOffset) -> ControlFlow<E> {
+    fn entries(
+        &mut self,
+        mut entries: Entries<'_>,
+        section: &Section<'_>,
+        sections: &mut Sections<'_>,
+    ) -> ControlFlow<E> {
         while let Some(entry) = entries.next() {
             match entry {
                 Ok(entry) => {
@@ -168,7 +177,7 @@ impl<E, F: FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>> Walk<'_, F> {
                     let from = entries.offset();
                     // The framing is checked on its own: behind a damaged body the next entry can be found all the same.
                     let next = self.options.salvage && entries.skip_damaged();
-                    let to = self.options.salvage.then(|| if next { entries.offset() } else { end });
+                    let to = if next { Some(entries.offset()) } else { self.behind(from, section, sections) };
                     self.damage(Damage { error, from, to })?;
                     if !next {
                         break;
@@ -177,6 +186,24 @@ impl<E, F: FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>> Walk<'_, F> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Where a salvage goes on behind a place in a section that can't be read. No checksum covers where a marker says
+    /// that its section ends: if that is wrong, other sections may lie in it, and they are not damaged. So the first
+    /// marker behind the place counts, and the end of the section only where there is none.
+    fn behind(&self, lost: LogOffset, section: &Section<'_>, sections: &mut Sections<'_>) -> Option<LogOffset> {
+        if !self.options.salvage {
+            return None;
+        }
+        let (end, logical) = sections.position();
+        let body = end.0.saturating_sub(u32::try_from(section.stored.len()).unwrap_or(u32::MAX));
+        // Only in plain segments a position says where in the section something lies.
+        let read = if self.descriptor.codec == Codec::Plain { lost.0.saturating_sub(section.start.0) } else { 0 };
+        let found = sections.next_marker(FileOffset(body.saturating_add(read)));
+        let Some(found) = found.filter(|found| *found < end) else { return Some(logical) };
+        let logical = LogOffset(section.start.0.saturating_add(found.0.saturating_sub(body)));
+        sections.resume_at(found, logical);
+        Some(logical)
     }
 
     fn damage(&mut self, damage: Damage) -> ControlFlow<E> {

@@ -230,7 +230,9 @@ fn zeroed_tails_are_told_from_the_end_of_the_segment() {
     let (used, first) = (specimen.used(), specimen.first_change());
     let mut starts: Vec<u32> = (0..30).map(|_| chance.within(first..used - 16)).collect();
     starts.extend([0, 4, 20, 24]);
-    starts.extend(specimen.sections.iter().map(|section| section.start - MARKER).filter(|marker| *marker < used - 16).step_by(3));
+    starts.extend(
+        specimen.sections.iter().map(|section| section.start - MARKER).filter(|marker| *marker < used - 16).step_by(3),
+    );
     starts.extend(specimen.entries.iter().map(|(start, _)| *start).step_by(20));
     for start in starts {
         // Zeros that were there before are not damaged.
@@ -319,7 +321,8 @@ fn flipped_bits_of_other_codecs_cost_what_follows_and_nothing_else() {
             }
             specimen.check_told(&ran, &what);
             let damaged = specimen.sections.iter().find(|section| at < section.end).unwrap();
-            let before = specimen.sections.iter().filter(|section| section.end < damaged.end).map(|section| section.logical_end);
+            let before =
+                specimen.sections.iter().filter(|section| section.end < damaged.end).map(|section| section.logical_end);
             let before = specimen.before(before.max().unwrap_or(0));
             let found = lines(&ran);
             assert!(specimen.good.starts_with(&found) && found.starts_with(&before), "{what}: {}", ran.err);
@@ -334,9 +337,12 @@ fn salvage_loses_no_more_than_what_was_hit() {
     let specimen = Specimen::new("4.1-demo");
     let mut chance = Chance(10);
     let (used, first) = (specimen.used(), specimen.first_change());
-    let mut places: Vec<u32> = (0..50).map(|_| chance.within(first..used)).collect();
-    places.extend(specimen.sections.iter().flat_map(|section| (section.start - MARKER..section.start).step_by(3)));
-    for at in places {
+    let mut places: Vec<(u32, u32)> = (0..50).map(|_| (chance.within(first..used), chance.below(8))).collect();
+    // Every byte of a marker; of the offset of the next, bits that make it point before, into and far behind its section.
+    let markers = specimen.sections.iter().step_by(3).map(|section| section.start - MARKER);
+    places
+        .extend(markers.flat_map(|marker| (0..MARKER).flat_map(move |byte| [(marker + byte, 3), (marker + byte, 6)])));
+    for (at, bit) in places {
         // A body is framed on its own; behind a broken frame the next marker is the next place to be sure of.
         let (lost, part) = match specimen.part(at) {
             Part::Descriptor => unreachable!(),
@@ -344,24 +350,25 @@ fn salvage_loses_no_more_than_what_was_hit() {
             Part::Entry { start, section, .. } => (start..section.end, "header"),
             Part::Marker { section, .. } => (section.start..section.end, "marker"),
         };
-        let what = format!("bit at {at} in a {part}");
-        let ran = specimen.replay_bytes(&flip(&specimen.bytes, at, chance.below(8)), &["--salvage"]);
+        let what = format!("bit {bit} at {at} in a {part}");
+        let bytes = flip(&specimen.bytes, at, bit);
+        let ran = specimen.replay_bytes(&bytes, &["--salvage"]);
         specimen.check_told(&ran, &what);
         let found = lines(&ran);
-        let kept: Vec<&(u32, String)> = specimen.good.iter().filter(|(at, _)| *at <= lost.start || *at > lost.end).collect();
+        let kept: Vec<&(u32, String)> =
+            specimen.good.iter().filter(|(at, _)| *at <= lost.start || *at > lost.end).collect();
         let outside: Vec<&(u32, String)> = found.iter().filter(|(at, _)| *at <= lost.start || *at > lost.end).collect();
         assert!(outside == kept, "{what}: {} of {} events outside of {lost:?}: {}", outside.len(), kept.len(), ran.err);
         assert!(found.iter().all(|line| specimen.good.contains(line)), "{what}: an event that was never written");
         assert!(ran.err.contains(" are lost") || ran.err.contains("no later sync marker"), "{what}: {}", ran.err);
         assert!(ran.summary().adds_up() && ran.summary().damages >= 1, "{what}");
-        check_gap(&specimen, at, &what, &lost);
+        check_gap(&specimen, &bytes, &what, &lost);
     }
 }
 
 /// The gap goes to the dead-letter topic with the positions between which events are missing.
-fn check_gap(specimen: &Specimen, at: u32, what: &str, lost: &std::ops::Range<u32>) {
-    let bytes = flip(&specimen.bytes, at, 3);
-    let ran = specimen.replay_bytes(&bytes, &["--salvage", "--envelope"]);
+fn check_gap(specimen: &Specimen, bytes: &[u8], what: &str, lost: &std::ops::Range<u32>) {
+    let ran = specimen.replay_bytes(bytes, &["--salvage", "--envelope"]);
     let gaps: Vec<Value> =
         ran.events().into_iter().filter(|record| record["topic"] == "cassandra.dead-letter").collect();
     assert!(!gaps.is_empty(), "{what}: no gap record");
@@ -380,10 +387,14 @@ fn salvage_of_compressed_segments_loses_sections_and_nothing_else() {
     for (case, seed) in [("4.1-lz4", 11), ("4.1-encrypted", 12)] {
         let specimen = Specimen::new(case);
         let mut chance = Chance(seed);
-        for _ in 0..16 {
-            let at = chance.within(specimen.sections[0].start..specimen.used());
-            let what = format!("{case}: bit at {at}");
-            let ran = specimen.replay_bytes(&flip(&specimen.bytes, at, chance.below(8)), &["--salvage"]);
+        let mut places: Vec<(u32, u32)> =
+            (0..16).map(|_| (chance.within(specimen.sections[0].start..specimen.used()), chance.below(8))).collect();
+        let markers = specimen.sections.iter().step_by(5).map(|section| section.end);
+        let markers = markers.filter(|marker| *marker < specimen.used());
+        places.extend(markers.flat_map(|marker| (1..MARKER).map(move |byte| (marker + byte, 3))));
+        for (at, bit) in places {
+            let what = format!("{case}: bit {bit} at {at}");
+            let ran = specimen.replay_bytes(&flip(&specimen.bytes, at, bit), &["--salvage"]);
             if ran.code == Some(0) {
                 continue;
             }
@@ -426,7 +437,10 @@ fn entries_that_lie_harm_no_other() {
         };
         assert!(others(lines(&ran)) == others(specimen.good.clone()), "{what}: {}", ran.err);
         let summary = ran.summary();
-        assert!(summary.adds_up() && summary.damages == 0 && summary.entries == specimen.entries.len() as u64, "{what}");
+        assert!(
+            summary.adds_up() && summary.damages == 0 && summary.entries == specimen.entries.len() as u64,
+            "{what}"
+        );
         match ran.code {
             Some(0) => assert_eq!(summary.undecodable, 0, "{what}"),
             Some(65) => {
@@ -453,12 +467,18 @@ fn a_table_that_the_schema_lacks_is_named_for_every_entry() {
             if known < mutation.updates.len() {
                 bad.insert((mutation.segment.clone(), mutation.position));
             }
-            let id = |index| format!("unknown/unknown/{}/{}/{index}", support::segment_id(&mutation.segment), mutation.position);
+            let id = |index| {
+                format!("unknown/unknown/{}/{}/{index}", support::segment_id(&mutation.segment), mutation.position)
+            };
             kept.extend(mutation.published().filter(|(index, _)| *index < known).map(|(index, _)| id(index)));
         }
         assert!(!bad.is_empty());
         let ran = laid.replay::<&str>([]).expect(65);
-        let good: Vec<&str> = good.lines().into_iter().filter(|line| kept.iter().any(|id| line.contains(&format!("\"id\":\"{id}\"")))).collect();
+        let good: Vec<&str> = good
+            .lines()
+            .into_iter()
+            .filter(|line| kept.iter().any(|id| line.contains(&format!("\"id\":\"{id}\""))))
+            .collect();
         assert_eq!(ran.lines(), good, "{table}");
         check_undecodable(&ran, &bad, "unknown-table");
         check_dead_letters(&laid, &bad, "unknown-table");

@@ -37,7 +37,8 @@ fn root() -> &'static Path {
 /// Files below a folder that end so, as paths from the root.
 fn files(ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["src", "crates", "tests", "benches", "fixtures"].map(|name| root().join(name)).into();
+    let mut folders: Vec<PathBuf> =
+        ["src", "crates", "tests", "benches", "fixtures"].map(|name| root().join(name)).into();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
@@ -70,7 +71,8 @@ fn code(line: &str) -> &str {
 }
 
 fn manifests() -> Vec<(PathBuf, String)> {
-    let folders = ["Cargo.toml", "crates/commitlog/Cargo.toml", "crates/event/Cargo.toml", "crates/progress/Cargo.toml"];
+    let folders =
+        ["Cargo.toml", "crates/commitlog/Cargo.toml", "crates/event/Cargo.toml", "crates/progress/Cargo.toml"];
     folders.map(|path| (PathBuf::from(path), fs::read_to_string(root().join(path)).unwrap())).into()
 }
 
@@ -218,7 +220,9 @@ fn the_readme_names_every_command() {
     assert!(commands.len() >= 6, "{commands:?}");
     let missing: Vec<&&str> = commands
         .iter()
-        .filter(|command| !readme.contains(&format!("cassandra-cdc {command}")) && !readme.contains(&format!("`{command}")))
+        .filter(|command| {
+            !readme.contains(&format!("cassandra-cdc {command}")) && !readme.contains(&format!("`{command}"))
+        })
         .collect();
     assert!(missing.is_empty(), "not in README.md: {missing:?}");
 }

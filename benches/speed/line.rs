@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use cassandra_commitlog::{
-    Decoder, Descriptor, Entries, Entry, FormatVersion, LogOffset, PartitionUpdate, Plaintext, Position, SegmentId,
-    Sections, Step, Tail,
+    Decoder, Descriptor, Entries, Entry, FormatVersion, LogOffset, PartitionUpdate, Plaintext, Position, Sections,
+    SegmentId, Step, Tail,
 };
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Record, Settings, Source, TopicTemplate, Unit};
 
@@ -36,11 +36,7 @@ pub(crate) fn first_section(file: &[u8]) -> impl Iterator<Item = Entry<'_>> {
 }
 
 /// Decodes a segment down to borrowed updates, and hands out those of CDC tables.
-pub(crate) fn each_update(
-    image: &Image,
-    decoder: &mut Decoder,
-    mut each: impl FnMut(&PartitionUpdate<'_>, LogOffset),
-) {
+pub(crate) fn each_update(image: &Image, decoder: &mut Decoder, mut each: impl FnMut(&PartitionUpdate<'_>, LogOffset)) {
     each_entry(&image.file, |version, entry| {
         let mut mutation = decoder.mutation(version, entry).expect("a mutation");
         while let Some(update) = mutation.next_update().expect("an update") {

@@ -76,7 +76,8 @@ fn segment_rows(effort: Effort, image: &Image, ids: [&'static str; 4], judged: b
             each_update(image, &mut decoder, |update, _| look(update));
         }),
     ];
-    for (id, what, format) in [(protobuf, "decode + Protobuf", Format::Protobuf), (json, "decode + JSON", Format::Json)] {
+    for (id, what, format) in [(protobuf, "decode + Protobuf", Format::Protobuf), (json, "decode + JSON", Format::Json)]
+    {
         let mut publisher = Publisher::new(format, image);
         rows.push(row(id, what, 0.10, &mut || {
             each_update(image, &mut decoder, |update, end| publisher.encode(update, end));
@@ -183,11 +184,9 @@ fn average(values: &[Vec<u8>]) -> usize {
 fn lz4_row(effort: Effort, plain: &Image, lz4: &Image) -> Row {
     let mut decoders = [Decoder::new(plain.schema.clone()), Decoder::new(lz4.schema.clone())];
     let [theirs, ours] = &mut decoders;
-    let duel = duel(
-        effort,
-        &mut || each_update(lz4, ours, |update, _| look(update)),
-        &mut || each_update(plain, theirs, |update, _| look(update)),
-    );
+    let duel = duel(effort, &mut || each_update(lz4, ours, |update, _| look(update)), &mut || {
+        each_update(plain, theirs, |update, _| look(update))
+    });
     let each = |seconds: f64| format!("{:.0} ns an entry", seconds / plain.entries as f64 * 1e9);
     Row {
         id: "LZ4",

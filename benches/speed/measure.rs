@@ -125,7 +125,8 @@ pub(crate) fn print(rows: &[Row]) {
         let [cpu, wall, low, high] = [cpu, wall, low, high].map(|ratio| format!("{ratio:.2}"));
         let spread = if row.theirs.is_empty() { String::new() } else { format!("{low}–{high}") };
         let wall = if row.theirs.is_empty() { "" } else { &wall };
-        [row.id, row.what, row.against, &target, &cpu, verdict, &spread, wall, &row.ours, &row.theirs].map(str::to_owned)
+        [row.id, row.what, row.against, &target, &cpu, verdict, &spread, wall, &row.ours, &row.theirs]
+            .map(str::to_owned)
     }));
     let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 10] = std::array::from_fn(width);

@@ -27,7 +27,7 @@ pub(crate) struct RowContext {
 }
 
 /// Reads one column of a row into the buffers.
-#[inline]
+#[inline(always)]
 pub(crate) fn column<'a>(
     input: &'a [u8],
     listed: ListedColumn,
@@ -68,7 +68,7 @@ fn complex<'a>(
     Ok((rest, deletion))
 }
 
-#[inline]
+#[inline(always)]
 fn cell<'a>(input: &'a [u8], framing: Framing, liveness: Option<Liveness>, grammar: &Grammar<'a>) -> Parsed<'a, Cell> {
     let (rest, flags) = byte(input)?;
     if flags & !(IS_DELETED | IS_EXPIRING | HAS_EMPTY_VALUE | USE_ROW_TIMESTAMP | USE_ROW_TTL) != 0 {
@@ -101,7 +101,7 @@ fn cell<'a>(input: &'a [u8], framing: Framing, liveness: Option<Liveness>, gramm
     Ok((rest, Cell { timestamp, state, path, value }))
 }
 
-#[inline]
+#[inline(always)]
 fn state<'a>(
     cell: &'a [u8],
     rest: &'a [u8],

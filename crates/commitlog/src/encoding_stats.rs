@@ -26,10 +26,12 @@ pub(crate) struct EncodingStats {
 }
 
 impl EncodingStats {
+    #[inline(always)]
     pub(crate) fn parse(input: &[u8], version: FormatVersion) -> Parsed<'_, Self> {
         within(Structure::EncodingStats, Self::fields(input, version))
     }
 
+    #[inline(always)]
     fn fields(input: &[u8], version: FormatVersion) -> Parsed<'_, Self> {
         let (rest, timestamp) = vint::unsigned(input)?;
         let (rest, local_deletion_time) = vint::int(rest)?;
@@ -43,13 +45,13 @@ impl EncodingStats {
         Ok((rest, stats))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn timestamp<'a>(&self, input: &'a [u8]) -> Parsed<'a, i64> {
         let (rest, delta) = vint::unsigned(input)?;
         Ok((rest, self.min_timestamp.wrapping_add(delta.cast_signed())))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn local_deletion_time<'a>(&self, input: &'a [u8]) -> Parsed<'a, i64> {
         let (rest, delta) = vint::int(input)?;
         let seconds = self.min_local_deletion_time.wrapping_add(delta.cast_unsigned());
@@ -79,10 +81,12 @@ impl EncodingStats {
     }
 
     /// A deletion time, or `None` for the "not deleted" that complex columns carry beside deleted ones.
+    #[inline(always)]
     pub(crate) fn deletion_time<'a>(&self, input: &'a [u8]) -> Parsed<'a, Option<DeletionTime>> {
         within(Structure::DeletionTime, self.deletion_time_fields(input))
     }
 
+    #[inline(always)]
     fn deletion_time_fields<'a>(&self, input: &'a [u8]) -> Parsed<'a, Option<DeletionTime>> {
         let (rest, marked_for_delete_at) = self.timestamp(input)?;
         let (rest, local_deletion_time) = self.local_deletion_time(rest)?;

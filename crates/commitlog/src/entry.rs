@@ -52,7 +52,7 @@ impl<'a> Entries<'a> {
     /// After a damaged body: the framing may still be sound, so the next entry can be tried. `false` if the size of the
     /// damaged entry can't be trusted either; then nothing more can be found in this section.
     pub fn skip_damaged(&mut self) -> bool {
-        let Ok(size) = self.size() else { return false };
+        let Ok((size, _)) = self.size() else { return false };
         let len = size.saturating_add(ENTRY_OVERHEAD);
         let Some(rest) = self.rest.get(index(len)..) else { return false };
         self.rest = rest;
@@ -60,8 +60,9 @@ impl<'a> Entries<'a> {
         true
     }
 
-    /// The size of the next entry's body: checked by its own checksum, and to lie inside the section.
-    fn size(&self) -> Result<u32, Cause> {
+    /// The size of the next entry's body and its checksum: it holds, and the body lies inside the section.
+    #[inline]
+    fn size(&self) -> Result<(u32, u32), Cause> {
         let truncated = Cause::Truncated { left: self.rest.len() };
         let Some(([a, b, c, d, crc @ ..], behind)) = self.rest.split_first_chunk::<8>() else { return Err(truncated) };
         let bytes = [*a, *b, *c, *d];
@@ -74,7 +75,7 @@ impl<'a> Entries<'a> {
         if size < MIN_SIZE || size > u32::try_from(i32::MAX).unwrap_or(0) {
             return Err(Cause::OutOfRange { what: "entry size", value: i64::from(size.cast_signed()) });
         }
-        if behind.len() < index(size).saturating_add(4) { Err(truncated) } else { Ok(size) }
+        if behind.len() < index(size).saturating_add(4) { Err(truncated) } else { Ok((size, computed)) }
     }
 }
 
@@ -88,7 +89,7 @@ impl<'a> Iterator for Entries<'a> {
             return None;
         }
         let error = |structure, cause| Some(Err(DecodeError { at: Place::Log(self.at), structure, cause }));
-        let size = match self.size() {
+        let (size, size_crc) = match self.size() {
             Ok(size) => size,
             Err(cause) => return error(Structure::EntryHeader, cause),
         };
@@ -97,8 +98,8 @@ impl<'a> Iterator for Entries<'a> {
         else {
             return error(Structure::EntryBody, Cause::Truncated { left: self.rest.len() });
         };
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&size.to_be_bytes());
+        // The second checksum goes on where the first one ended.
+        let mut crc = crc32fast::Hasher::new_with_initial(size_crc);
         crc.update(body);
         let (stored, computed) = (u32::from_be_bytes(*stored), crc.finalize());
         if stored != computed {

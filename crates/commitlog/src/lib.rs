@@ -40,10 +40,12 @@ mod plaintext;
 #[cfg(test)]
 mod recorded_schemas;
 mod schema;
+mod schema_problem;
 mod section;
 mod segment_name;
 mod system_schema;
 mod system_tables;
+mod type_error;
 mod type_parser;
 mod type_text;
 mod unfiltered;
@@ -61,13 +63,13 @@ pub use error::{Cause, DecodeError, Place, Structure};
 pub use mutation::{Decoder, Mutation, MutationError};
 pub use plaintext::Plaintext;
 pub use schema::{Column, ColumnKind, Schema, TableId, TableSchema};
+pub use schema_problem::{SchemaProblem, Subject, Why};
 pub use section::{Section, Sections, Step, Tail};
 pub use segment_name::SegmentName;
-pub use system_schema::{
-    ColumnRow, DroppedColumnRow, KeyspaceRow, SchemaProblem, Subject, SystemSchema, TableRow, TypeRow, ViewRow, Why,
-};
+pub use system_schema::{ColumnRow, DroppedColumnRow, KeyspaceRow, SystemSchema, TableRow, TypeRow, ViewRow};
 pub use system_tables::system_table;
-pub use type_parser::{TypeCause, TypeError, parse_type};
+pub use type_error::{TypeCause, TypeError};
+pub use type_parser::parse_type;
 pub use units::{FileOffset, FormatVersion, LogOffset, Position, SegmentId};
 pub use update::{
     Bound, Cell, CellState, ClusteringValue, ColumnData, DeletionTime, Expiry, KeyComponents, Liveness,

@@ -112,6 +112,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Flags or a number of updates that no mutation can have.
+    #[inline]
     pub fn mutation<'d>(
         &'d mut self,
         version: FormatVersion,
@@ -126,6 +127,7 @@ impl Decoder {
     }
 }
 
+#[inline(always)]
 fn header(body: &[u8], version: FormatVersion) -> Parsed<'_, u32> {
     let (rest, flags) = if version.has_epochs() { byte(body)? } else { (body, 0) };
     if flags & !POTENTIAL_TXN_CONFLICTS != 0 {
@@ -169,6 +171,7 @@ struct UpdateHeader<'a> {
     flags: u8,
 }
 
+#[inline(always)]
 fn update_header(input: &[u8], version: FormatVersion) -> Parsed<'_, UpdateHeader<'_>> {
     let (behind_epoch, _) = if version.has_epochs() { vint::unsigned(input)? } else { (input, 0) };
     let (rest, key) = within(Structure::PartitionKey, vint::bytes(behind_epoch))?;
@@ -208,18 +211,19 @@ struct Content<'a> {
     rest: &'a [u8],
 }
 
+#[inline(always)]
 fn content<'a>(
     input: &'a [u8],
     flags: u8,
     version: FormatVersion,
-    update: (&'a TableSchema, &'a [u8]),
+    table: &TableSchema,
+    body: &'a [u8],
     lists: &mut TableLists,
     out: &mut Buffers,
 ) -> Result<Content<'a>, UpdateError> {
     if flags == IS_EMPTY {
         return Ok(Content { partition_deletion: None, estimate: (input, input), rest: input });
     }
-    let (table, body) = update;
     let (rest, stats) = EncodingStats::parse(input, version)?;
     let grammar = Grammar { table, stats, body };
     let has_static = flags & HAS_STATIC_ROW != 0;
@@ -236,7 +240,7 @@ fn content<'a>(
     Ok(Content { partition_deletion, estimate, rest })
 }
 
-impl Mutation<'_> {
+impl<'d> Mutation<'d> {
     /// How many updates the mutation says it has.
     pub fn count(&self) -> u32 {
         self.count
@@ -246,10 +250,34 @@ impl Mutation<'_> {
     ///
     /// # Errors
     /// The update can't be read, and with it the rest of the mutation: no further call gives anything but `None`.
+    #[inline]
     pub fn next_update(&mut self) -> Result<Option<PartitionUpdate<'_>>, MutationError> {
+        // Inlined, so that the update is put together where the caller wants it: copied, it would cost as much as a row.
         if self.index == self.count {
             return Ok(None);
         }
+        let index = self.index;
+        let Read { place, key, partition_deletion, identity } = self.read_update()?;
+        let (schema, out) = (&self.decoder.schema, &self.decoder.buffers);
+        let Some(table) = schema.tables().get(place) else { return Ok(None) };
+        Ok(Some(PartitionUpdate {
+            table,
+            index,
+            key,
+            partition_deletion,
+            static_row: out.static_row.as_ref(),
+            rows: &out.rows,
+            range_deletes: &out.range_deletes,
+            columns: &out.columns,
+            cells: &out.cells,
+            clusterings: &out.clusterings,
+            body: self.body,
+            identity,
+        }))
+    }
+
+    /// Reads an update into the decoder's buffers.
+    fn read_update(&mut self) -> Result<Read<'d>, MutationError> {
         let index = self.index;
         // Whatever goes wrong from here on is the end.
         self.index = self.count;
@@ -271,41 +299,37 @@ impl Mutation<'_> {
         check_key(header.key, rest, table).map_err(malformed)?;
         let out = &mut self.decoder.buffers;
         out.clear();
-        let content =
-            content(rest, header.flags, self.version, (table, body), lists, out).map_err(|error| match error {
-                UpdateError::Malformed(error) => malformed(error),
-                UpdateError::UnknownColumn(column) => {
-                    MutationError::UnknownColumn { keyspace: table.keyspace.clone(), table: table.name.clone(), column }
-                }
-            })?;
+        let content = content(rest, header.flags, self.version, table, body, lists, out).map_err(|error| match error {
+            UpdateError::Malformed(error) => malformed(error),
+            UpdateError::UnknownColumn(column) => {
+                MutationError::UnknownColumn { keyspace: table.keyspace.clone(), table: table.name.clone(), column }
+            }
+        })?;
         let next = index.saturating_add(1);
         if next == self.count && !content.rest.is_empty() {
             let surplus = Cause::Surplus { bytes: content.rest.len() };
             return Err(malformed(Flaw::new(content.rest, surplus)));
         }
-        self.rest = body.get(body.len().saturating_sub(content.rest.len())..).unwrap_or_default();
+        self.rest = content.rest;
         self.index = next;
         let span = |from: &[u8], to: &[u8]| {
             let place = |rest: &[u8]| length(body.len().saturating_sub(rest.len()));
             Span { start: place(from), end: place(to) }
         };
-        Ok(Some(PartitionUpdate {
-            table,
-            index,
-            key: header.key,
-            partition_deletion: content.partition_deletion,
-            static_row: out.static_row.as_ref(),
-            rows: &out.rows,
-            range_deletes: &out.range_deletes,
-            columns: &out.columns,
-            cells: &out.cells,
-            clusterings: &out.clusterings,
-            body,
-            identity: [
-                span(start, header.epoch),
-                span(header.behind_epoch, content.estimate.0),
-                span(content.estimate.1, content.rest),
-            ],
-        }))
+        let identity = [
+            span(start, header.epoch),
+            span(header.behind_epoch, content.estimate.0),
+            span(content.estimate.1, content.rest),
+        ];
+        Ok(Read { place, key: header.key, partition_deletion: content.partition_deletion, identity })
     }
+}
+
+/// What was read of an update beside what the buffers hold.
+struct Read<'d> {
+    /// The table's in the schema.
+    place: usize,
+    key: &'d [u8],
+    partition_deletion: Option<DeletionTime>,
+    identity: [Span; 3],
 }

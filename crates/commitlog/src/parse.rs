@@ -51,12 +51,16 @@ impl ParseError<&[u8]> for Flaw {
 }
 
 /// Names the structure in which a flaw was met, unless an inner one did already.
+#[inline(always)]
 pub(crate) fn within<T>(structure: Structure, parsed: Parsed<'_, T>) -> Parsed<'_, T> {
-    parsed.map_err(|error| {
-        error.map(|mut flaw| {
-            flaw.0.structure.get_or_insert(structure);
-            flaw
-        })
+    parsed.map_err(|error| claimed(structure, error))
+}
+
+#[cold]
+fn claimed(structure: Structure, error: nom::Err<Flaw>) -> nom::Err<Flaw> {
+    error.map(|mut flaw| {
+        flaw.0.structure.get_or_insert(structure);
+        flaw
     })
 }
 
@@ -83,7 +87,7 @@ pub(crate) fn broken(input: &[u8], rule: &'static str) -> nom::Err<Flaw> {
 }
 
 /// The next `len` bytes. A length that no slice can have is as wrong as one behind the end.
-#[inline]
+#[inline(always)]
 pub(crate) fn take(input: &[u8], len: u64) -> Parsed<'_, &[u8]> {
     match usize::try_from(len).ok().and_then(|len| input.split_at_checked(len)) {
         Some((taken, rest)) => Ok((rest, taken)),
@@ -92,7 +96,7 @@ pub(crate) fn take(input: &[u8], len: u64) -> Parsed<'_, &[u8]> {
 }
 
 /// The next byte.
-#[inline]
+#[inline(always)]
 pub(crate) fn byte(input: &[u8]) -> Parsed<'_, u8> {
     match input.split_first() {
         Some((byte, rest)) => Ok((rest, *byte)),

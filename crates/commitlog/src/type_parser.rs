@@ -10,82 +10,25 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 
 use crate::cql_type::{CqlType, Field, Native, UserType};
+use crate::type_error::{TypeCause, TypeError};
 use crate::type_text::native_named;
 use crate::user_types::{Known, UserTypes};
 
 /// Levels of nesting that a type may have, those inside the user types it names included: values are read, and types
 /// dropped, by recursion over the type.
-const MAX_LEVELS: u32 = 32;
+pub(crate) const MAX_LEVELS: u32 = 32;
 
 /// Types inside one type, each use of a user type counted with all that is in it: a handful of user types that double
 /// at every level would otherwise be compared for hours.
-const MAX_NODES: u32 = 1 << 20;
+pub(crate) const MAX_NODES: u32 = 1 << 20;
 
 /// The largest vector dimension; Cassandra's own guardrail stands at 8192 by default.
-const MAX_DIMENSION: u32 = 1 << 16;
+pub(crate) const MAX_DIMENSION: u32 = 1 << 16;
 
 /// Where Cassandra keeps its own type classes; a class name without a dot is meant to lie there.
 const MARSHAL: &str = "org.apache.cassandra.db.marshal.";
-
-/// What is wrong with a type's text, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TypeError {
-    /// Bytes into the text.
-    pub at: usize,
-    /// What is wrong there.
-    pub cause: TypeCause,
-}
-
-/// What can be wrong with a type's text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TypeCause {
-    /// Something else should stand here.
-    Expected(&'static str),
-    /// The keyspace has no user type of this name.
-    UnknownUserType(String),
-    /// The keyspace has a user type of this name, but its own definition is refused.
-    BrokenUserType(String),
-    /// The user type contains itself, directly or through others, or it contains such a type.
-    Cycle(String),
-    /// More levels than [`CqlType`] values are read with.
-    TooDeep,
-    /// More types inside one type than anyone would declare.
-    TooLarge,
-    /// A vector's dimension is not a number from 1 to 65536.
-    Dimension,
-    /// A vector of elements without bytes, or of more bytes than a value can have.
-    VectorSize,
-    /// A name that should be UTF-8 in hexadecimal digits is not.
-    HexName,
-}
-
-impl fmt::Display for TypeCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Expected(what) => write!(f, "expected {what}"),
-            Self::UnknownUserType(name) => write!(f, "the keyspace has no type {name:?}"),
-            Self::BrokenUserType(name) => write!(f, "the definition of type {name:?} is unusable"),
-            Self::Cycle(name) => write!(f, "type {name:?} is part of a cycle of types, or uses one"),
-            Self::TooDeep => write!(f, "nested deeper than {MAX_LEVELS} levels"),
-            Self::TooLarge => write!(f, "consists of more than {MAX_NODES} types"),
-            Self::Dimension => write!(f, "a vector's dimension must be a number from 1 to {MAX_DIMENSION}"),
-            Self::VectorSize => f.write_str("a vector of no bytes, or of more than a value can have"),
-            Self::HexName => f.write_str("a name here must be UTF-8 in hexadecimal digits"),
-        }
-    }
-}
-
-impl fmt::Display for TypeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "type text at byte {}: {}", self.at, self.cause)
-    }
-}
-
-impl core::error::Error for TypeError {}
 
 /// Reads a type's text, its user types being those of `types` (the table's keyspace).
 ///

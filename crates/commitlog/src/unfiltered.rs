@@ -43,7 +43,7 @@ pub(crate) struct Grammar<'a> {
 
 impl<'a> Grammar<'a> {
     /// Where in the body some bytes lie, by what follows them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn span(&self, bytes: &'a [u8], rest: &'a [u8]) -> Span {
         let end = length(self.body.len().saturating_sub(rest.len()));
         Span { start: end.saturating_sub(length(bytes.len())), end }
@@ -108,6 +108,7 @@ pub(crate) fn static_row<'a>(
 }
 
 /// All rows and markers up to and with the end byte.
+#[inline(always)]
 pub(crate) fn unfiltereds<'a>(
     mut input: &'a [u8],
     grammar: &Grammar<'a>,
@@ -135,6 +136,7 @@ pub(crate) fn unfiltereds<'a>(
     }
 }
 
+#[inline(always)]
 fn row<'a>(
     input: &'a [u8],
     flags: u8,
@@ -153,6 +155,7 @@ fn row<'a>(
     Ok((rest, ()))
 }
 
+#[inline(always)]
 fn values<'a>(input: &'a [u8], columns: &[Column], grammar: &Grammar<'a>, out: &mut Buffers) -> Parsed<'a, Range<u32>> {
     let first = length(out.clusterings.len());
     let (rest, ()) = clustering(input, columns, |bytes, rest| grammar.span(bytes, rest), &mut out.clusterings)?;
@@ -160,6 +163,7 @@ fn values<'a>(input: &'a [u8], columns: &[Column], grammar: &Grammar<'a>, out: &
 }
 
 /// What rows and static rows have in common: all behind the clustering.
+#[inline(always)]
 fn row_fields<'a>(
     input: &'a [u8],
     flags: u8,
@@ -184,6 +188,7 @@ fn row_fields<'a>(
     Ok((rest, Row { clustering, liveness, deletion, shadowable: false, columns }))
 }
 
+#[inline(always)]
 fn liveness<'a>(input: &'a [u8], flags: u8, stats: &EncodingStats) -> Parsed<'a, Option<Liveness>> {
     if flags & HAS_TIMESTAMP == 0 {
         if flags & HAS_TTL != 0 {

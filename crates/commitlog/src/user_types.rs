@@ -12,7 +12,8 @@ use core::fmt;
 
 use crate::cql_type::{Field, UserType};
 use crate::system_schema::TypeRow;
-use crate::type_parser::{Freezing, TypeCause, TypeError, check_limits, parse_with};
+use crate::type_error::{TypeCause, TypeError};
+use crate::type_parser::{Freezing, check_limits, parse_with};
 
 /// The user types that the tables of one keyspace can name.
 #[derive(Debug, Clone, Default)]

@@ -149,7 +149,7 @@ pub fn values(data: &[u8]) {
     let clusterings =
         [if choice & 16 == 0 { ClusteringValue::Value(Span { start: 0, end: first }) } else { ClusteringValue::Null }];
     let all = Span { start: 0, end: len(&body) };
-    encode(&PartitionUpdate {
+    let update = PartitionUpdate {
         table,
         index: 0,
         key: shared,
@@ -162,7 +162,29 @@ pub fn values(data: &[u8]) {
         clusterings: &clusterings,
         body: &body,
         identity: [all, Span::default(), Span::default()],
-    });
+    };
+    encode(&update);
+    // Other bytes, other text: a byte changed, one more, one less.
+    let text = key_text(&update, shared);
+    let at = usize::from(choice >> 3).min(shared.len().saturating_sub(1));
+    let mut changed = shared.to_vec();
+    if let Some(byte) = changed.get_mut(at) {
+        *byte ^= 1 << (choice & 7);
+        assert_ne!(key_text(&update, &changed), text, "{shared:x?} and {changed:x?}");
+        assert_ne!(key_text(&update, &shared[1..]), text, "{shared:x?} without its first byte");
+        assert_ne!(key_text(&update, &shared[..shared.len() - 1]), text, "{shared:x?} without its last byte");
+    }
+    assert_ne!(key_text(&update, &[shared, &[choice]].concat()), text, "{shared:x?} and one byte more");
+}
+
+/// The record's key in JSON, of an update with these bytes for a key.
+fn key_text(update: &PartitionUpdate<'_>, key: &[u8]) -> Vec<u8> {
+    let position = Position { segment: SegmentId(1), offset: LogOffset(100) };
+    let source = Source { segment: "CommitLog-7-1.log", position };
+    let (mut arena, mut records) = (Vec::new(), Vec::new());
+    let update = PartitionUpdate { key, rows: &[], ..*update };
+    ENCODERS.with_borrow_mut(|encoders| encoders[0].encode(&update, &source, &mut arena, &mut records));
+    records[0].key_bytes(&arena).to_vec()
 }
 
 fn encode(update: &PartitionUpdate<'_>) {
