@@ -66,6 +66,14 @@ impl Failure {
         self.error.chain().any(|cause| io_error(cause) == Some(io::ErrorKind::BrokenPipe))
     }
 
+    /// What is wrong with a file that the command line or the configuration names; a missing permission has an exit code
+    /// of its own.
+    pub fn config(error: anyhow::Error) -> Self {
+        let cause = error.root_cause().downcast_ref::<io::Error>();
+        let denied = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+        Self { exit: if denied { Exit::Permission } else { Exit::Config }, error }
+    }
+
     /// An I/O error with what was being done; a missing permission has an exit code of its own.
     pub fn io(context: impl fmt::Display, error: io::Error) -> Self {
         let exit = if error.kind() == io::ErrorKind::PermissionDenied { Exit::Permission } else { Exit::Io };

@@ -389,7 +389,7 @@ fn salvage_of_compressed_segments_loses_sections_and_nothing_else() {
         let mut chance = Chance(seed);
         let mut places: Vec<(u32, u32)> =
             (0..16).map(|_| (chance.within(specimen.sections[0].start..specimen.used()), chance.below(8))).collect();
-        let markers = specimen.sections.iter().step_by(5).map(|section| section.end);
+        let markers = specimen.sections.iter().step_by(15).map(|section| section.end);
         let markers = markers.filter(|marker| *marker < specimen.used());
         places.extend(markers.flat_map(|marker| (1..MARKER).map(move |byte| (marker + byte, 3))));
         for (at, bit) in places {

@@ -1,6 +1,7 @@
 //! Every input of the fuzz corpora, through the functions that the fuzz targets call: what a fuzzer found once is not
 //! broken again, on machines without a fuzzer too.
 
+#[allow(unreachable_pub, reason = "it is a library where fuzzers use it")]
 #[path = "../crates/commitlog/fuzz/src/lib.rs"]
 mod targets;
 

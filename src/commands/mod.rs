@@ -3,7 +3,7 @@
 //! Owns: the way from a parsed command line to a command. Does not own: what commands are made of.
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,15 +32,24 @@ pub fn run(cli: Cli) -> Ending {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Schema(command) => schema::run(&command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "cassandra-cdc", &mut std::io::stdout());
-            Ok(Exit::Fine)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cassandra-cdc", &mut script);
+            print(&script)
         }
         Command::Man => {
-            let page = clap_mangen::Man::new(Cli::command());
-            page.render(&mut std::io::stdout()).map_err(|error| Failure::io("write the manual page", error))?;
-            Ok(Exit::Fine)
+            let mut page = Vec::new();
+            // Writing to a vector can't fail.
+            let _ = clap_mangen::Man::new(Cli::command()).render(&mut page);
+            print(&page)
         }
     }
+}
+
+/// Prints a whole answer.
+fn print(text: &[u8]) -> Ending {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text).and_then(|()| out.flush()).map_err(|error| Failure::io("write to stdout", error))?;
+    Ok(Exit::Fine)
 }
 
 /// Log lines go to stderr: warnings and worse, or what `RUST_LOG` asks for.
@@ -56,7 +65,7 @@ pub fn start_log() {
 
 /// The schema in a file. Definitions that can't be used are named on stderr; all others count.
 fn schema_of(path: &Path) -> Result<Arc<Schema>, Failure> {
-    let rows = catalog::file::read(path).map_err(|error| Failure::new(Exit::Config, error))?;
+    let rows = catalog::file::read(path).map_err(Failure::config)?;
     let (schema, problems) = rows.resolve();
     for problem in problems {
         eprintln!("cassandra-cdc: {}: {problem}", path.display());
@@ -74,7 +83,7 @@ enum KeySource {
 impl KeySource {
     fn of(arguments: &KeyStoreArgs) -> Result<Self, Failure> {
         if let Some(path) = &arguments.key_file {
-            let key = keystore::load_raw(path).map_err(|error| Failure::new(Exit::Config, error))?;
+            let key = keystore::load_raw(path).map_err(Failure::config)?;
             return Ok(Self::Raw(aes_key(&key)?));
         }
         let (Some(path), Some(password_file)) = (&arguments.keystore, &arguments.keystore_password_file) else {
@@ -102,7 +111,7 @@ impl KeySource {
             Self::Raw(key) => Ok(Some(key.clone())),
             Self::Store { path, password } => {
                 let key = keystore::load(path, password, &encryption.key_alias)
-                    .map_err(|error| Failure::new(Exit::Config, error))?;
+                    .map_err(Failure::config)?;
                 Ok(Some(aes_key(&key)?))
             }
         }

@@ -11,7 +11,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde_json::{Value, json};
 
-use super::schema_of;
+use super::{print, schema_of};
 use crate::catalog::cql::{self, Contact, Login, Tls};
 use crate::cli::{Output, SchemaCommand, SchemaPull};
 use crate::exit::{Ending, Exit, Failure};
@@ -42,7 +42,9 @@ fn pull(arguments: &SchemaPull) -> Ending {
     text.push(b'\n');
     match &arguments.output {
         Some(path) => replace(path, &text).map_err(|error| Failure::io(path.display(), error))?,
-        None => io::stdout().write_all(&text).map_err(|error| Failure::io("write the schema", error))?,
+        None => {
+            print(&text)?;
+        }
     }
     let (schema, problems) = pulled.schema.resolve();
     for problem in problems {
@@ -74,8 +76,7 @@ fn show(file: &Path, patterns: &[String], output: Output) -> Ending {
         Output::Json => format!("{:#}\n", tables.map(as_json).collect::<Value>()),
         Output::Jsonl => tables.map(|table| format!("{}\n", as_json(table))).collect(),
     };
-    io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::io("write the schema", error))?;
-    Ok(Exit::Fine)
+    print(text.as_bytes())
 }
 
 fn sorted(schema: &Schema) -> Vec<&TableSchema> {
@@ -136,9 +137,7 @@ fn diff(before: &Path, after: &Path) -> Ending {
     for table in sorted(&after).into_iter().filter(|table| before.table(table.id).is_none()) {
         lines.push(format!("+ {}.{} {}", table.keyspace, table.name, table.id));
     }
-    for line in &lines {
-        println!("{line}");
-    }
+    print(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())?;
     Ok(if lines.is_empty() { Exit::Fine } else { Exit::Failed })
 }
 

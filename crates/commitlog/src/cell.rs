@@ -31,7 +31,7 @@ pub(crate) struct RowContext {
 pub(crate) fn column<'a>(
     input: &'a [u8],
     listed: ListedColumn,
-    row: RowContext,
+    row: &RowContext,
     grammar: &Grammar<'a>,
     out: &mut Buffers,
 ) -> Parsed<'a, ()> {
@@ -51,7 +51,7 @@ pub(crate) fn column<'a>(
 
 fn complex<'a>(
     input: &'a [u8],
-    row: RowContext,
+    row: &RowContext,
     grammar: &Grammar<'a>,
     out: &mut Buffers,
 ) -> Parsed<'a, Option<crate::update::DeletionTime>> {

@@ -10,13 +10,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use nom::number::complete::be_u128;
-
 use crate::column_list::{ListCache, UpdateError};
 use crate::encoding_stats::EncodingStats;
 use crate::entry::Entry;
 use crate::error::{Cause, DecodeError, Place, Structure};
-use crate::parse::{Flaw, FlawParts, Parsed, broken, byte, flaw_parts, length, out_of_range, within};
+use crate::parse::{Flaw, Parsed, broken, byte, flaw_parts, length, out_of_range, within};
 use crate::schema::{ColumnKind, Schema, TableId, TableSchema};
 use crate::unfiltered::{Buffers, Grammar, static_row, unfiltereds};
 use crate::units::{FormatVersion, LogOffset};
@@ -120,14 +118,13 @@ impl Decoder {
     ) -> Result<Mutation<'d>, MutationError> {
         let body = entry.body;
         let at = entry.body_at;
-        let (rest, count) = header(body, version)
-            .map_err(|error| MutationError::Malformed(locate(flaw_parts(error), body, at, Structure::Mutation)))?;
+        let (rest, count) =
+            header(body, version).map_err(|error| malformed(error, body, at, Structure::Mutation))?;
         self.seen.clear();
         Ok(Mutation { decoder: self, version, body, at, rest, count, index: 0 })
     }
 }
 
-#[inline(always)]
 fn header(body: &[u8], version: FormatVersion) -> Parsed<'_, u32> {
     let (rest, flags) = if version.has_epochs() { byte(body)? } else { (body, 0) };
     if flags & !POTENTIAL_TXN_CONFLICTS != 0 {
@@ -140,13 +137,15 @@ fn header(body: &[u8], version: FormatVersion) -> Parsed<'_, u32> {
     Ok((behind, count))
 }
 
-fn locate(flaw: FlawParts, body: &[u8], at: LogOffset, outermost: Structure) -> DecodeError {
+#[cold]
+fn malformed(error: nom::Err<Flaw>, body: &[u8], at: LogOffset, outermost: Structure) -> MutationError {
+    let flaw = flaw_parts(error);
     let offset = length(body.len().saturating_sub(flaw.left));
-    DecodeError {
+    MutationError::Malformed(DecodeError {
         at: Place::Log(LogOffset(at.0.saturating_add(offset))),
         structure: flaw.structure.unwrap_or(outermost),
         cause: flaw.cause,
-    }
+    })
 }
 
 /// A mutation being read, update by update.
@@ -169,6 +168,15 @@ struct UpdateHeader<'a> {
     behind_epoch: &'a [u8],
     key: &'a [u8],
     flags: u8,
+}
+
+/// By one load: nom's number would come together byte by byte.
+#[inline(always)]
+fn table_id(input: &[u8]) -> Parsed<'_, TableId> {
+    match input.split_first_chunk::<16>() {
+        Some((id, rest)) => Ok((rest, TableId(u128::from_be_bytes(*id)))),
+        None => Err(Flaw::new(input, Cause::Truncated { left: input.len() })),
+    }
 }
 
 #[inline(always)]
@@ -216,14 +224,14 @@ fn content<'a>(
     input: &'a [u8],
     flags: u8,
     version: FormatVersion,
-    table: &TableSchema,
-    body: &'a [u8],
+    update: (&'a TableSchema, &'a [u8]),
     lists: &mut TableLists,
     out: &mut Buffers,
 ) -> Result<Content<'a>, UpdateError> {
     if flags == IS_EMPTY {
         return Ok(Content { partition_deletion: None, estimate: (input, input), rest: input });
     }
+    let (table, body) = update;
     let (rest, stats) = EncodingStats::parse(input, version)?;
     let grammar = Grammar { table, stats, body };
     let has_static = flags & HAS_STATIC_ROW != 0;
@@ -282,10 +290,8 @@ impl<'d> Mutation<'d> {
         // Whatever goes wrong from here on is the end.
         self.index = self.count;
         let (start, body, at) = (self.rest, self.body, self.at);
-        let malformed =
-            |error| MutationError::Malformed(locate(flaw_parts(error), body, at, Structure::PartitionUpdate));
-        let (rest, id) = be_u128(start).map_err(malformed)?;
-        let id = TableId(id);
+        let malformed = |error| malformed(error, body, at, Structure::PartitionUpdate);
+        let (rest, id) = table_id(start).map_err(malformed)?;
         if self.decoder.seen.contains(&id) {
             return Err(malformed(broken(start, "two updates of one table in a mutation")));
         }
@@ -299,7 +305,7 @@ impl<'d> Mutation<'d> {
         check_key(header.key, rest, table).map_err(malformed)?;
         let out = &mut self.decoder.buffers;
         out.clear();
-        let content = content(rest, header.flags, self.version, table, body, lists, out).map_err(|error| match error {
+        let content = content(rest, header.flags, self.version, (table, body), lists, out).map_err(|error| match error {
             UpdateError::Malformed(error) => malformed(error),
             UpdateError::UnknownColumn(column) => {
                 MutationError::UnknownColumn { keyspace: table.keyspace.clone(), table: table.name.clone(), column }
@@ -310,7 +316,7 @@ impl<'d> Mutation<'d> {
             let surplus = Cause::Surplus { bytes: content.rest.len() };
             return Err(malformed(Flaw::new(content.rest, surplus)));
         }
-        self.rest = content.rest;
+        self.rest = body.get(body.len().saturating_sub(content.rest.len())..).unwrap_or_default();
         self.index = next;
         let span = |from: &[u8], to: &[u8]| {
             let place = |rest: &[u8]| length(body.len().saturating_sub(rest.len()));

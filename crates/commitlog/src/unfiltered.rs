@@ -179,10 +179,10 @@ fn row_fields<'a>(
     let first = length(out.columns.len());
     if flags & HAS_ALL_COLUMNS != 0 {
         for listed in list {
-            (rest, ()) = column(rest, *listed, context, grammar, out)?;
+            (rest, ()) = column(rest, *listed, &context, grammar, out)?;
         }
     } else {
-        (rest, ()) = subset(rest, list, |rest, listed| column(rest, listed, context, grammar, out))?;
+        (rest, ()) = subset(rest, list, |rest, listed| column(rest, listed, &context, grammar, out))?;
     }
     let columns = first..length(out.columns.len());
     Ok((rest, Row { clustering, liveness, deletion, shadowable: false, columns }))

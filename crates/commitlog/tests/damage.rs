@@ -538,6 +538,13 @@ fn counts_and_lengths_in_a_mutation_lie() {
             let header = &[0x20][..];
             malformed(version, &bare(&[&[0], header, &n, &int(1), b"\x01x", END]), Clustering);
         }
+        // One more than the bytes that are left can hold is refused as a count, before the first is looked at.
+        let cells = with(version, MIXED, &[BARE, &list(&["m"]), &row(0x20), &[3], &[0; 5]]);
+        let updates = [start, &[2], &[0; 35]].concat();
+        for (body, structure, name) in [(cells, ComplexColumn, "cells"), (updates, Mutation, "updates")] {
+            let error = malformed(version, &body, structure);
+            assert!(error.to_string().contains(&format!("number of {name} out of range: ")), "{error}");
+        }
         // As many columns, cells and updates as there are bytes: each is looked at, none is there.
         let many = 100_000_u64;
         let mut count = Vec::new();

@@ -236,7 +236,8 @@ fn timestamps_and_deletion_times_at_the_ends_of_their_ranges() {
     for timestamp in [-5, 0, 1, i64::MIN + 1, i64::MAX - 1, i64::MAX, EPOCH_MICROS - 1] {
         let cells = [live(timestamp, &int(1))];
         let row = Row { liveness: Some((timestamp, None)), ..row_with(vec![column("a", &cells)]) };
-        comes_back(&of_rows(vec![row]));
+        let deletion = Some(Deletion { at: timestamp, local: SECOND });
+        comes_back(&Update { deletion, ..of_rows(vec![row]) });
     }
     let schema = schema();
     for (seconds, versions) in [
