@@ -41,7 +41,7 @@ pub enum Command {
     Man,
 }
 
-/// How tables are told: by a file with the rows of `system_schema`.
+/// Keys of encrypted segments.
 #[derive(Debug, Args)]
 pub struct KeyStoreArgs {
     /// Key store of the node's transparent data encryption, JCEKS or PKCS#12; the alias is in the segment
@@ -95,7 +95,7 @@ pub struct Replay {
     #[arg(long)]
     pub dry_run: bool,
     /// Keep the place in this file, and go on from it if it exists
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "output"])]
     pub resume: Option<PathBuf>,
     /// Go on behind damaged bytes
     #[arg(long)]

@@ -110,6 +110,23 @@ pub struct Range {
 }
 
 impl Range {
+    /// Between these ends.
+    ///
+    /// # Errors
+    /// The first lies behind the second.
+    pub fn new(from: Option<End>, to: Option<End>) -> Result<Self, Failure> {
+        let backwards = match (from, to) {
+            (Some(End::Segment(from, _)), Some(End::Segment(to, _))) if from != to => from > to,
+            (Some(End::Segment(_, Some(from))), Some(End::Segment(_, Some(to)))) => from > to,
+            (Some(End::Time(from)), Some(End::Time(to))) => from >= to,
+            _ => false,
+        };
+        if backwards {
+            return Err(Failure::text(Exit::Usage, "--from lies behind --to: nothing is between them"));
+        }
+        Ok(Self { from, to })
+    }
+
     /// Whether anything of a segment can be inside.
     pub fn touches(&self, segment: SegmentId) -> bool {
         let begun = !matches!(self.from, Some(End::Segment(from, _)) if segment < from);

@@ -2,12 +2,17 @@
 //!
 //! Owns: turning the first signal into a flag. Does not own: what is put away.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::exit::Exit;
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// When the first signal came.
+static SIGNAL: OnceLock<Instant> = OnceLock::new();
+
+/// How long what is under way may still take after a signal.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Watches for signals from now on. The second one ends the process at once.
 pub fn watch() {
@@ -26,7 +31,7 @@ pub fn watch() {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                 }
-                if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                if SIGNAL.set(Instant::now()).is_err() {
                     std::process::exit(Exit::Interrupted as i32);
                 }
             }
@@ -36,5 +41,10 @@ pub fn watch() {
 
 /// Whether a signal has come.
 pub fn came() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+    SIGNAL.get().is_some()
+}
+
+/// Whether a signal came so long ago that nothing more should be waited for.
+pub fn is_urgent() -> bool {
+    SIGNAL.get().is_some_and(|at| at.elapsed() >= PATIENCE)
 }

@@ -32,6 +32,7 @@ use cassandra_progress::{Ledger, Ticket};
 use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 
 use self::admin::Admin;
+use self::errors::refused_setting;
 pub use self::errors::{Action, HoldReason, KafkaError, Place, classify};
 pub use self::reports::ClientEvent;
 use self::reports::{Context, Finished, ReportThread, Reports};
@@ -112,7 +113,6 @@ pub struct Publisher {
     free: Vec<u32>,
     finished: Vec<Finished>,
     failure: Option<KafkaError>,
-    deadline: Option<Instant>,
     on_wait: Option<OnWait>,
 }
 
@@ -126,9 +126,8 @@ impl Publisher {
         let config = settings.client_config()?;
         let slots = settings.max_runs();
         let reports = Arc::new(Reports::new(slots));
-        let producer: BaseProducer<Context> = config
-            .create_with_context(Context(Arc::clone(&reports)))
-            .map_err(|error| KafkaError::Client(error.to_string()))?;
+        let producer: BaseProducer<Context> =
+            config.create_with_context(Context(Arc::clone(&reports))).map_err(|error| refused_setting(&error))?;
         let producer = Arc::new(producer);
         let thread = ReportThread::start(Arc::clone(&producer), Arc::clone(&reports))
             .map_err(|error| KafkaError::Client(format!("start its thread: {error}")))?;
@@ -145,7 +144,6 @@ impl Publisher {
             free: (0..slots).rev().collect(),
             finished: Vec::new(),
             failure: None,
-            deadline: None,
             on_wait: None,
         };
         publisher.await_broker()?;
@@ -282,17 +280,15 @@ impl Publisher {
         }
     }
 
-    /// Hands over what waits and waits until every accepted record is reported, at most for `timeout`. Returns how many
-    /// are not: 0 means that the ledger knows everything.
+    /// Hands over what waits, for as long as it takes, and then waits until every accepted record is reported, at most
+    /// for `timeout`. Returns how many are not: 0 means that the ledger knows everything.
     ///
     /// # Errors
     /// The failure, after the same wait: look at [`Publisher::in_flight`].
     pub fn drain(&mut self, ledger: &mut Ledger, timeout: Duration) -> Result<u64, KafkaError> {
+        let flushed = self.flush_runs(ledger);
         let started = Instant::now();
         let deadline = started + timeout;
-        self.deadline = Some(deadline);
-        let flushed = self.flush_runs(ledger);
-        self.deadline = None;
         loop {
             // Failures are kept, so that only the last look at them counts.
             drop(self.settle(ledger));
@@ -350,6 +346,11 @@ impl Publisher {
     /// What the client last complained of.
     pub fn last_event(&self) -> Option<ClientEvent> {
         self.reports.last_event()
+    }
+
+    /// The largest key and value together that a topic takes, bytes.
+    pub fn record_limit(&self, topic: TopicId) -> usize {
+        self.topic_at(topic).map_or(0, |topic| topic.limit)
     }
 
     /// What a topic has acknowledged.

@@ -84,6 +84,7 @@ pub fn load_raw(path: &Path) -> Result<SecretKey> {
     let trimmed = bytes.0.trim_ascii();
     // 32 bytes that are all digits are a key of 16 in hex: at random that happens once in 10^34 keys.
     let key = if !trimmed.is_empty() && trimmed.iter().all(u8::is_ascii_hexdigit) {
+        ensure!(trimmed.len().is_multiple_of(2), "{}: an odd number of hex digits", told());
         Wiped(trimmed.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | nibble(*digit))).collect())
     } else {
         bytes

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cassandra_commitlog::{
     Decoder, Entry, FormatVersion, MutationError, PartitionUpdate, Position, Schema, SegmentName, TableId, system_table,
 };
-use cassandra_event::{DeadLetter, Encoder, Record, Source};
+use cassandra_event::{DeadLetter, Encoder, Record, Source, TooLarge};
 use cassandra_progress::{Ledger, Outcome};
 
 use crate::filter::{Range, Tables};
@@ -23,7 +23,7 @@ pub struct Wanted {
     /// Between these ends.
     pub range: Range,
     /// Of this partition: its record key.
-    pub key: Option<serde_json::Value>,
+    pub key: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// The segment that entries come from.
@@ -51,13 +51,34 @@ impl fmt::Display for Segment {
     }
 }
 
+/// Why an entry is dead-lettered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// It, or the rest of it, could not be decoded.
+    #[error(transparent)]
+    Undecodable(#[from] MutationError),
+    /// Its events would take more than may be.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+}
+
+impl Rejected {
+    /// The reason in one word, for dead letters and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Undecodable(error) => error.reason(),
+            Self::TooLarge(_) => "too-large",
+        }
+    }
+}
+
 /// What became of an entry, and why, where it could not be decoded.
 #[derive(Debug)]
 pub struct Done {
     /// Its one outcome.
     pub outcome: Outcome,
-    /// What kept it, or the rest of it, from being decoded.
-    pub undecodable: Option<MutationError>,
+    /// What kept it, or the rest of it, from becoming events.
+    pub rejected: Option<Rejected>,
     /// Records made of it.
     pub records: usize,
 }
@@ -100,14 +121,14 @@ impl Line {
         let arena = sink.arena();
         self.records.clear();
         let source = Source { segment: &segment.file_name, position };
-        let (outcome, undecodable) = self.updates(version, entry, &source, arena);
-        if let Some(error) = &undecodable {
+        let (outcome, rejected) = self.updates(version, entry, &source, arena);
+        if let Some(error) = &rejected {
             self.dead_letter(error, entry, version, &source, arena);
         }
         let records = self.records.len();
         sink.send(&self.encoder, &self.records, ledger)?;
         ledger.read_to(position, outcome);
-        Ok(Done { outcome, undecodable, records })
+        Ok(Done { outcome, rejected, records })
     }
 
     /// Decodes, filters and encodes the updates of an entry.
@@ -117,11 +138,11 @@ impl Line {
         entry: &Entry<'_>,
         source: &Source<'_>,
         arena: &mut Vec<u8>,
-    ) -> (Outcome, Option<MutationError>) {
+    ) -> (Outcome, Option<Rejected>) {
         let (mut published, mut filtered) = (false, false);
         let mut mutation = match self.decoder.mutation(version, entry) {
             Ok(mutation) => mutation,
-            Err(error) => return (Outcome::DeadLettered, Some(error)),
+            Err(error) => return (Outcome::DeadLettered, Some(error.into())),
         };
         let inside = self.wanted.range.holds(source.position);
         loop {
@@ -134,14 +155,16 @@ impl Line {
                         && self.wanted.range.holds_update(&update);
                     let encoded = wanted && {
                         let start = (arena.len(), self.records.len());
-                        self.encoder.encode(&update, source, arena, &mut self.records);
+                        if let Err(error) = self.encoder.encode(&update, source, arena, &mut self.records) {
+                            return (Outcome::DeadLettered, Some(error.into()));
+                        }
                         wants_key(self.wanted.key.as_ref(), start, arena, &mut self.records)
                     };
                     *(if encoded { &mut published } else { &mut filtered }) = true;
                 }
                 // A system table that the schema does not have is not CDC, and all of a mutation is of one keyspace.
                 Err(MutationError::UnknownTable { id }) if system_table(id).is_some() => break,
-                Err(error) if inside => return (Outcome::DeadLettered, Some(error)),
+                Err(error) if inside => return (Outcome::DeadLettered, Some(error.into())),
                 Err(_) => {
                     filtered = true;
                     break;
@@ -158,15 +181,17 @@ impl Line {
 
     fn dead_letter(
         &mut self,
-        error: &MutationError,
+        error: &Rejected,
         entry: &Entry<'_>,
         version: FormatVersion,
         source: &Source<'_>,
         arena: &mut Vec<u8>,
     ) {
         let (keyspace, table) = match error {
-            MutationError::UnknownColumn { keyspace, table, .. } => (Some(keyspace.as_str()), Some(table.as_str())),
-            MutationError::UnknownTable { .. } | MutationError::Malformed(_) => (None, None),
+            Rejected::Undecodable(MutationError::UnknownColumn { keyspace, table, .. }) => {
+                (Some(keyspace.as_str()), Some(table.as_str()))
+            }
+            _ => (None, None),
         };
         let letter = DeadLetter {
             segment: source.segment,
@@ -198,13 +223,13 @@ fn wants_table(tables: &Tables, last: &mut Option<(TableId, bool)>, update: &Par
 
 /// Whether the records from `start` on have the wanted key; takes them back if not.
 fn wants_key(
-    wanted: Option<&serde_json::Value>,
+    wanted: Option<&serde_json::Map<String, serde_json::Value>>,
     start: (usize, usize),
     arena: &mut Vec<u8>,
     records: &mut Vec<Record>,
 ) -> bool {
     let (Some(wanted), Some(record)) = (wanted, records.get(start.1)) else { return true };
-    if serde_json::from_slice::<serde_json::Value>(record.key_bytes(arena)).is_ok_and(|key| key == *wanted) {
+    if serde_json::from_slice::<serde_json::Map<_, _>>(record.key_bytes(arena)).is_ok_and(|key| key == *wanted) {
         return true;
     }
     arena.truncate(start.0);

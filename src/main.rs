@@ -8,6 +8,10 @@ use cassandra_cdc::exit::Exit;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("cassandra-cdc: a bug of this program, please report it: {panic}");
+        std::process::exit(Exit::Bug as i32);
+    }));
     commands::start_log();
     match commands::run(Cli::parse()) {
         Ok(exit) => exit.into(),

@@ -138,7 +138,11 @@ impl Pump {
         let (done, tally) = (record.acknowledged(), record.tally());
         self.ledger.enter(Position { segment: id, offset: done }, tally);
         let tail = if matches!(index, CdcIndex::Sealed(_)) { Tail::Sealed } else { Tail::Live };
-        let options = walk::Options { tail, salvage: false, index: Some(index), start: reading.next };
+        let limit = match index {
+            CdcIndex::Growing(durable) => Some(durable),
+            CdcIndex::Sealed(_) => None,
+        };
+        let options = walk::Options { tail, salvage: false, index: Some(index), limit, start: reading.next };
         let walked = walk(&file.name, &mapped, options, &mut self.plaintext, |descriptor, seen| {
             let taken = match seen {
                 Seen::Section(_) => Ok(()),
@@ -157,7 +161,7 @@ impl Pump {
                     match line.entry(&segment, descriptor.version, &entry, &mut self.sink, &mut self.ledger) {
                         Ok(done) => {
                             self.events += done.records as u64;
-                            if let Some(error) = done.undecodable {
+                            if let Some(error) = done.rejected {
                                 tracing::warn!(%segment, position = %entry.end(), "dead-lettered: {error}");
                             }
                             Ok(())

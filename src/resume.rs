@@ -17,23 +17,26 @@ use crate::exit::{Exit, Failure};
 #[derive(Debug)]
 pub struct ResumeFile {
     path: PathBuf,
+    replay: String,
     kept: Option<Place>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Place {
+    /// What was replayed: a place in another replay means nothing.
+    replay: String,
     segment: String,
     position: u32,
 }
 
 impl ResumeFile {
-    /// Reads the file if it exists.
+    /// Reads the file if it exists. `replay` says what is replayed: what is chosen, and where it goes.
     ///
     /// # Errors
-    /// It can't be read, or holds something else.
-    pub fn open(path: &Path) -> Result<Self, Failure> {
-        let kept = match fs::read(path) {
+    /// It can't be read, or holds something else, or the place of another replay.
+    pub fn open(path: &Path, replay: &str) -> Result<Self, Failure> {
+        let kept: Option<Place> = match fs::read(path) {
             Ok(text) => Some(serde_json::from_slice(&text).map_err(|error| {
                 let text = format!("{}: not a resume file: {error}; remove it to begin anew", path.display());
                 Failure::text(Exit::Config, text)
@@ -41,7 +44,14 @@ impl ResumeFile {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(Failure::io(path.display(), error)),
         };
-        Ok(Self { path: path.to_owned(), kept })
+        if kept.as_ref().is_some_and(|place| place.replay != replay) {
+            let text = format!(
+                "{}: the place of a replay with other options; give the same ones, or remove the file to begin anew",
+                path.display()
+            );
+            return Err(Failure::text(Exit::Usage, text));
+        }
+        Ok(Self { path: path.to_owned(), replay: replay.to_owned(), kept })
     }
 
     /// The kept place: a segment's file name, and the end of the last entry in it that is done.
@@ -54,7 +64,11 @@ impl ResumeFile {
     /// # Errors
     /// The file can't be written.
     pub fn keep(&mut self, segment: SegmentName, watermark: &Watermark) -> Result<(), Failure> {
-        let place = Place { segment: segment.to_string(), position: watermark.position().offset.0 };
+        let place = Place {
+            replay: self.replay.clone(),
+            segment: segment.to_string(),
+            position: watermark.position().offset.0,
+        };
         if self.kept.as_ref() == Some(&place) {
             return Ok(());
         }
@@ -84,15 +98,16 @@ mod tests {
     fn a_place_is_found_again_and_other_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("resume.json");
-        let mut file = ResumeFile::open(&path).unwrap();
+        let mut file = ResumeFile::open(&path, "all").unwrap();
         assert_eq!(file.place(), None);
         let mut ledger = Ledger::new(Window::default());
         ledger.read_to(Position { segment: SegmentId(9), offset: LogOffset(77) }, Outcome::Published);
         let name = SegmentName::parse("CommitLog-7-9.log").unwrap();
         file.keep(name, &ledger.watermark().unwrap()).unwrap();
-        let again = ResumeFile::open(&path).unwrap();
+        let again = ResumeFile::open(&path, "all").unwrap();
         assert_eq!(again.place(), Some(("CommitLog-7-9.log", LogOffset(77))));
+        assert_eq!(ResumeFile::open(&path, "other").unwrap_err().exit, Exit::Usage);
         fs::write(&path, "{}").unwrap();
-        assert_eq!(ResumeFile::open(&path).unwrap_err().exit, Exit::Config);
+        assert_eq!(ResumeFile::open(&path, "all").unwrap_err().exit, Exit::Config);
     }
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cassandra_commitlog::{CdcIndex, SegmentName};
+use cassandra_commitlog::{CdcIndex, SegmentName, Tail};
 
 use crate::exit::{Exit, Failure};
 
@@ -18,6 +18,16 @@ pub struct SegmentFile {
     pub path: PathBuf,
     /// What the index beside it says, if there is one and it can be read.
     pub index: Option<CdcIndex>,
+}
+
+impl SegmentFile {
+    /// Whether more may come: only an index that still grows says so. A copy without its index is taken as it is.
+    pub fn tail(&self) -> Tail {
+        match self.index {
+            Some(CdcIndex::Growing(_)) => Tail::Live,
+            Some(CdcIndex::Sealed(_)) | None => Tail::Sealed,
+        }
+    }
 }
 
 /// All segments among these files and folders, in the order of their ids.
@@ -35,8 +45,29 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<SegmentFile>, Failure> {
         }
     }
     segments.sort_by_key(|segment| segment.name.id);
-    segments.dedup_by(|a, b| a.path == b.path);
-    Ok(segments)
+    distinct(segments)
+}
+
+/// Drops what was named twice. Two files under one segment's name are refused: one of them would be published twice.
+fn distinct(segments: Vec<SegmentFile>) -> Result<Vec<SegmentFile>, Failure> {
+    let mut distinct: Vec<SegmentFile> = Vec::new();
+    for segment in segments {
+        match distinct.last() {
+            Some(last) if last.name == segment.name => {
+                let same = |path: &Path| fs::canonicalize(path).map_err(|error| Failure::io(path.display(), error));
+                if same(&last.path)? != same(&segment.path)? {
+                    let text = format!(
+                        "{} and {} are one segment: name one of them",
+                        last.path.display(),
+                        segment.path.display()
+                    );
+                    return Err(Failure::text(Exit::Usage, text));
+                }
+            }
+            _ => distinct.push(segment),
+        }
+    }
+    Ok(distinct)
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<SegmentFile>, Failure> {

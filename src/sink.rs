@@ -125,6 +125,15 @@ impl Sink {
         }
     }
 
+    /// Whether dead letters and gap records arrive somewhere: lines of values alone have no place for them.
+    pub fn takes_dead_letters(&self) -> bool {
+        match self {
+            Self::Kafka(_) => true,
+            Self::Lines(lines) => lines.envelope,
+            Self::Count(_) => false,
+        }
+    }
+
     /// Takes the records of one entry.
     ///
     /// # Errors

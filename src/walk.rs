@@ -49,9 +49,10 @@ pub struct Options {
     pub tail: Tail,
     /// Go on behind damage.
     pub salvage: bool,
-    /// What the index beside the segment says: a live segment is read up to its number, a sealed one must end where
-    /// it says.
+    /// What the index beside the segment says: the chain must reach its number.
     pub index: Option<CdcIndex>,
+    /// Read no section that ends behind this position: what is visible there is not durable yet.
+    pub limit: Option<LogOffset>,
     /// The marker to begin at, known from an earlier walk; the first one without it.
     pub start: Option<Marker>,
 }
@@ -94,7 +95,7 @@ pub fn walk<E>(
         sections.resume_at(file, log);
     }
     let walked = Walked { end: sections.position().1, next: next_of(&sections), entries: 0 };
-    let mut walk = Walk { descriptor: &descriptor, options, walked, damaged: false, each };
+    let mut walk = Walk { descriptor: &descriptor, options, walked, damaged: false, searches: 0, each };
     Ok(match walk.sections(&mut sections, plaintext) {
         ControlFlow::Break(value) => ControlFlow::Break(value),
         ControlFlow::Continue(()) => match walk.short_of_index(file) {
@@ -110,21 +111,23 @@ struct Walk<'w, F> {
     options: Options,
     walked: Walked,
     damaged: bool,
+    /// How often a damaged section was searched for markers.
+    searches: u32,
     each: F,
 }
 
+/// Damaged sections of a segment that are searched for markers inside; of later ones all is given up to their end. Real
+/// damage is one place: a file of nothing but nested markers would be decompressed for hours.
+const MAX_SEARCHES: u32 = 100;
+
 impl<E, F: FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>> Walk<'_, F> {
     fn sections(&mut self, sections: &mut Sections<'_>, plaintext: &mut Plaintext) -> ControlFlow<E> {
-        let limit = match (self.options.tail, self.options.index) {
-            (Tail::Live, Some(CdcIndex::Growing(limit))) => limit,
-            _ => LogOffset(u32::MAX),
-        };
         loop {
             match sections.step() {
                 Ok(Step::Pending | Step::End) => return ControlFlow::Continue(()),
                 Ok(Step::Item(section)) => {
-                    if sections.position().1 > limit {
-                        return ControlFlow::Continue(()); // Visible, but not durable yet.
+                    if self.options.limit.is_some_and(|limit| sections.position().1 > limit) {
+                        return ControlFlow::Continue(());
                     }
                     self.section(&section, sections, plaintext)?;
                     if self.damaged && !self.options.salvage {
@@ -191,11 +194,15 @@ impl<E, F: FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>> Walk<'_, F> {
     /// Where a salvage goes on behind a place in a section that can't be read. No checksum covers where a marker says
     /// that its section ends: if that is wrong, other sections may lie in it, and they are not damaged. So the first
     /// marker behind the place counts, and the end of the section only where there is none.
-    fn behind(&self, lost: LogOffset, section: &Section<'_>, sections: &mut Sections<'_>) -> Option<LogOffset> {
+    fn behind(&mut self, lost: LogOffset, section: &Section<'_>, sections: &mut Sections<'_>) -> Option<LogOffset> {
         if !self.options.salvage {
             return None;
         }
         let (end, logical) = sections.position();
+        self.searches += 1;
+        if self.searches > MAX_SEARCHES {
+            return Some(logical);
+        }
         let body = end.0.saturating_sub(u32::try_from(section.stored.len()).unwrap_or(u32::MAX));
         // Only in plain segments a position says where in the section something lies.
         let read = if self.descriptor.codec == Codec::Plain { lost.0.saturating_sub(section.start.0) } else { 0 };
@@ -211,17 +218,22 @@ impl<E, F: FnMut(&Descriptor, Seen<'_>) -> ControlFlow<E>> Walk<'_, F> {
         (self.each)(self.descriptor, Seen::Damage(damage))
     }
 
-    /// The number in a sealed index is the logical end of the chain, or after a replay the length of the file. A chain
-    /// that ends before both was cut, or overwritten with zeros, at a place where no marker could tell.
+    /// The number in an index is a logical position that the chain has reached; in a sealed one it may also be the length
+    /// of the file (after a replay). A chain that ends before both was cut, or overwritten with zeros, at a place where
+    /// no marker could tell.
     fn short_of_index(&mut self, file: &[u8]) -> ControlFlow<E> {
-        let (Tail::Sealed, Some(CdcIndex::Sealed(LogOffset(number)))) = (self.options.tail, self.options.index) else {
-            return ControlFlow::Continue(());
-        };
         let end = self.walked.end;
-        if self.damaged || end.0 >= number || usize::try_from(number).is_ok_and(|number| number == file.len()) {
+        let reached = match self.options.index {
+            None => true,
+            Some(CdcIndex::Growing(number)) => end >= number,
+            Some(CdcIndex::Sealed(number)) => {
+                end >= number || usize::try_from(number.0).is_ok_and(|number| number == file.len())
+            }
+        };
+        if self.damaged || reached {
             return ControlFlow::Continue(());
         }
-        let cause = Cause::Broken("the chain ends before the place that the sealed index names");
+        let cause = Cause::Broken("the chain ends before the place that the index names");
         let error = DecodeError { at: Place::Log(end), structure: Structure::CdcIndex, cause };
         self.damage(Damage { error, from: end, to: None })
     }

@@ -50,7 +50,8 @@ fn help_is_there_for_every_command() {
 
 #[test]
 fn a_wrong_command_line_is_a_usage_error() {
-    for arguments in [vec![], vec!["publish"], vec!["replay"], vec!["inspect"], vec!["schema"], vec!["demo", "--fast"]] {
+    for arguments in [vec![], vec!["publish"], vec!["replay"], vec!["inspect"], vec!["schema"], vec!["demo", "--fast"]]
+    {
         let ran = run(&arguments);
         assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.err);
         assert!(ran.out.is_empty() && ran.err.contains("Usage: "), "{arguments:?}: {}", ran.err);
@@ -79,7 +80,8 @@ fn completions_and_the_manual_page_name_every_command() {
 #[test]
 fn schema_show_lists_tables_in_every_form() {
     let file = own_case("4.1-demo").folder.join("schema.json");
-    let show = |more: &[&str]| run(args!["schema", "show", file].into_iter().chain(more.iter().map(Into::into))).expect(0);
+    let show =
+        |more: &[&str]| run(args!["schema", "show", file].into_iter().chain(more.iter().map(Into::into))).expect(0);
     let table = show(&["--table", "shop.*"]);
     for words in ["shop.customers", "shop.orders", "shop.inventory", "shop.sessions", "device text clustering"] {
         assert!(table.text().contains(words), "no {words:?} in {}", table.text());
@@ -93,7 +95,10 @@ fn schema_show_lists_tables_in_every_form() {
     let orders = json(&show(&["-o", "json", "--table", "shop.orders"]));
     let orders = orders.as_array().unwrap();
     assert_eq!(orders.len(), 1);
-    assert_eq!((&orders[0]["keyspace"], &orders[0]["table"], &orders[0]["cdc"]), (&"shop".into(), &"orders".into(), &true.into()));
+    assert_eq!(
+        (&orders[0]["keyspace"], &orders[0]["table"], &orders[0]["cdc"]),
+        (&"shop".into(), &"orders".into(), &true.into())
+    );
     let total = serde_json::json!({"name": "total", "type": "decimal", "kind": "regular"});
     assert!(orders[0]["columns"].as_array().unwrap().contains(&total));
     let others = show(&["-o", "jsonl", "--table", "shop.*", "--table", "!shop.orders"]).events();
@@ -138,7 +143,8 @@ fn inspect_shows_segments_in_every_form() {
     let laid = Laid::own("4.1-demo");
     let expected = oracle::read(&own_case("4.1-demo").folder.join("expected.jsonl.gz"));
     let entries = expected.mutations.len();
-    let inspect = |more: &[&str]| run(args!["inspect", laid.raw()].into_iter().chain(more.iter().map(Into::into))).expect(0);
+    let inspect =
+        |more: &[&str]| run(args!["inspect", laid.raw()].into_iter().chain(more.iter().map(Into::into))).expect(0);
     let count = |items: &[Value], kind: &str| items.iter().filter(|item| item["type"] == kind).count();
     let schema = laid.schema.to_str().unwrap().to_owned();
 
@@ -149,11 +155,15 @@ fn inspect_shows_segments_in_every_form() {
     assert_eq!(json(&inspect(&["-o", "json"])).as_array(), Some(&bare));
 
     let full = inspect(&["-o", "jsonl", "--schema", &schema]).events();
-    let updates: Vec<&Value> =
-        full.iter().filter(|item| item["type"] == "entry").flat_map(|item| item["updates"].as_array().unwrap()).collect();
+    let updates: Vec<&Value> = full
+        .iter()
+        .filter(|item| item["type"] == "entry")
+        .flat_map(|item| item["updates"].as_array().unwrap())
+        .collect();
     assert_eq!(updates.len(), expected.mutations.iter().map(|mutation| mutation.updates.len()).sum::<usize>());
     // What is shown of a change is the event that a replay publishes.
-    let shown: Vec<&&Value> = updates.iter().filter(|update| update["keyspace"] == "shop" && update["table"] != "sessions").collect();
+    let shown: Vec<&&Value> =
+        updates.iter().filter(|update| update["keyspace"] == "shop" && update["table"] != "sessions").collect();
     let replayed = laid.replay::<&str>([]).events();
     assert!(shown.iter().map(|shown| **shown).eq(replayed.iter()));
 
@@ -168,7 +178,9 @@ fn inspect_shows_segments_in_every_form() {
 fn inspect_shows_only_what_is_asked_for() {
     let laid = Laid::own("4.1-demo");
     let inspect = |more: &[&str]| {
-        let ran = run(args!["inspect", laid.raw(), "-o", "jsonl", "--schema", laid.schema].into_iter().chain(more.iter().map(Into::into)));
+        let ran = run(args!["inspect", laid.raw(), "-o", "jsonl", "--schema", laid.schema]
+            .into_iter()
+            .chain(more.iter().map(Into::into)));
         let items = ran.expect(0).events();
         items.into_iter().filter(|item| item["type"] == "entry").collect::<Vec<Value>>()
     };
@@ -176,7 +188,13 @@ fn inspect_shows_only_what_is_asked_for() {
     assert_eq!(inspect(&["--limit", "0"]).len(), 0);
     let orders = inspect(&["--table", "shop.orders"]);
     assert_eq!(orders.len(), 24);
-    assert!(orders.iter().all(|entry| entry["updates"].as_array().unwrap().iter().all(|update| update["table"] == "orders")));
+    assert!(
+        orders.iter().all(|entry| entry["updates"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|update| update["table"] == "orders"))
+    );
     assert_eq!(inspect(&["--table", "shop.orders", "--limit", "5"]).len(), 10);
     refused(&run(args!["inspect", laid.raw(), "--table", "shop.orders"]), 2, &["--schema"]);
 }
@@ -239,7 +257,8 @@ fn every_command_ends_well_when_its_reader_goes() {
         drop(reader);
         let output = program().args(&arguments).stdout(writer).output().unwrap();
         let err = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), &*err), (Some(0), ""), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {err}");
+        assert!(!err.contains("panicked") && !err.contains("pipe"), "{arguments:?}: {err}");
     }
 }
 
@@ -253,7 +272,12 @@ fn demo_prints_the_events_of_its_recorded_segments_and_nothing_else() {
 
     let laid = Laid::own("4.1-demo");
     let strip = |mut event: Value, prefix: &str| {
-        let id = event["id"].as_str().unwrap().strip_prefix(prefix).unwrap_or_else(|| panic!("id {}", event["id"])).to_owned();
+        let id = event["id"]
+            .as_str()
+            .unwrap()
+            .strip_prefix(prefix)
+            .unwrap_or_else(|| panic!("id {}", event["id"]))
+            .to_owned();
         event["id"] = id.into();
         event["source"].as_object_mut().unwrap().retain(|name, _| name == "segment" || name == "position");
         event.to_string()
@@ -374,19 +398,24 @@ fn a_replay_refuses_bad_bounds_and_patterns() {
     fs::write(&resume, "place").unwrap();
     refused(&replay(&["--resume", resume.to_str().unwrap()]), 78, &["resume.json", "remove it"]);
     assert_eq!(fs::read(&resume).unwrap(), b"place");
-    fs::write(&resume, "{\"segment\":\"CommitLog-7-1.log\",\"position\":1}").unwrap();
-    refused(&replay(&["--resume", resume.to_str().unwrap()]), 2, &["CommitLog-7-1.log", "same paths"]);
+    // A place means something to the same replay of the same segments only.
+    fs::remove_file(&resume).unwrap();
+    replay(&["--resume", resume.to_str().unwrap()]).expect(0);
+    refused(&replay(&["--resume", resume.to_str().unwrap(), "--unit", "row"]), 2, &["resume.json", "other options"]);
+    let first = &laid.segments()[0];
+    let arguments = laid.replay_of(first).into_iter().chain(args!["--sink", "stdout", "--resume", resume]);
+    refused(&run(arguments), 2, &["CommitLog-7-", "same paths"]);
+    refused(&replay(&["--from", "9", "--to", "5"]), 2, &["--from", "--to"]);
 }
 
 #[test]
 fn a_file_that_exists_is_not_written_over() {
     let laid = Laid::own("4.1-demo");
     let file = laid.file("events.jsonl");
-    let to_file = |file: &Path| {
-        run(laid.replay_of(&laid.raw()).into_iter().chain(args!["--sink", "file", "--output", file]))
-    };
+    let to_file =
+        |file: &Path| run(laid.replay_of(&laid.raw()).into_iter().chain(args!["--sink", "file", "--output", file]));
     fs::write(&file, "mine").unwrap();
-    refused(&to_file(&file), 74, &["events.jsonl", "File exists"]);
+    refused(&to_file(&file), 74, &["events.jsonl", "exists"]);
     assert_eq!(fs::read(&file).unwrap(), b"mine");
     refused(&to_file(&laid.file("nowhere/events.jsonl")), 74, &["nowhere", "No such file"]);
     refused(&run(laid.replay_of(&laid.raw()).into_iter().chain(["--sink".into(), "file".into()])), 2, &["--output"]);
@@ -418,7 +447,11 @@ fn kafka_options_that_break_a_promise_are_refused_by_name() {
     refused(&kafka(&["-X", "message.timeout.ms=1000"]), 78, &["message.timeout.ms"]);
     refused(&kafka(&["-X", "partitioner=random"]), 78, &["partitioner", "murmur2"]);
     refused(&kafka(&["-X", "no.such.property=1"]), 78, &["no.such.property"]);
-    refused(&kafka(&["-X", "linger.ms"]), 2, &["linger.ms", "NAME=VALUE"]);
+    refused(&kafka(&["-X", "linger.ms"]), 2, &["--property", "NAME=VALUE"]);
+    // Everybody can read a command line.
+    let ran = kafka(&["-X", "sasl.password=hunter2"]);
+    refused(&ran, 2, &["sasl.password", "--properties-file"]);
+    assert!(!ran.err.contains("hunter2"));
     refused(&kafka(&["--create-topics", "many"]), 2, &["many", "PARTITIONS,REPLICATION"]);
     refused(&kafka(&["--create-topics", "0,1"]), 2, &["0,1"]);
     let file = laid.file("properties");
@@ -465,7 +498,11 @@ fn encrypted_segments_need_their_key() {
     }
     refused(&with(&args!["--keystore", case.folder.join("tde.keystore")]), 2, &["--keystore-password-file"]);
     let missing = laid.file("missing");
-    refused(&with(&args!["--keystore", case.folder.join("tde.keystore"), "--keystore-password-file", missing]), 74, &["missing"]);
+    refused(
+        &with(&args!["--keystore", case.folder.join("tde.keystore"), "--keystore-password-file", missing]),
+        74,
+        &["missing"],
+    );
     refused(&with(&args!["--keystore", missing, "--keystore-password-file", right]), 78, &["missing", "No such file"]);
     fs::write(&missing, "0123").unwrap();
     refused(&with(&args!["--key-file", missing]), 78, &["missing", "AES"]);

@@ -6,7 +6,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -153,7 +153,10 @@ fn names_stand_in_ids_and_sources() {
         let tail = bare["id"].as_str().unwrap().strip_prefix("unknown/unknown/").unwrap();
         assert_eq!(named["id"], format!("Test \"Cluster\" 1/{host}/{tail}"));
         assert_eq!(named["digest"], bare["digest"]);
-        assert_eq!((&named["source"]["cluster"], &named["source"]["host_id"]), (&"Test \"Cluster\" 1".into(), &host.into()));
+        assert_eq!(
+            (&named["source"]["cluster"], &named["source"]["host_id"]),
+            (&"Test \"Cluster\" 1".into(), &host.into())
+        );
     }
 }
 
@@ -197,7 +200,10 @@ fn an_envelope_shows_topic_partition_and_key() {
     let all = laid.replay::<&str>([]).events();
     let bare = laid.replay(["--envelope"]).expect(0).events();
     let parted = laid.replay(["--envelope", "--partitions", "12"]).expect(0);
-    let raw = laid.replay(["--envelope", "--partitions", "7", "--key-format", "raw", "--topic-prefix", "p"]).expect(0).events();
+    let raw = laid
+        .replay(["--envelope", "--partitions", "7", "--key-format", "raw", "--topic-prefix", "p"])
+        .expect(0)
+        .events();
     assert_eq!((bare.len(), parted.lines().len(), raw.len()), (all.len(), all.len(), all.len()));
     let mut partitions = BTreeSet::new();
     for (((event, bare), line), raw) in all.iter().zip(&bare).zip(parted.lines()).zip(&raw) {
@@ -219,8 +225,21 @@ fn an_envelope_shows_topic_partition_and_key() {
     assert!(partitions.len() > 3, "{partitions:?}");
 }
 
-fn interrupt(id: u32) {
-    assert!(Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap().success());
+fn interrupt(child: &Child) {
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits for the end of a program that was told to end.
+fn end_of(mut child: Child) -> Ran {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > patience {
+            child.kill().unwrap();
+            panic!("it does not end: {:?}", child.wait_with_output().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap().into()
 }
 
 #[test]
@@ -246,10 +265,10 @@ fn an_interrupted_replay_goes_on_where_it_stopped() {
         while reader.read_line(&mut line).unwrap() > 0 {
             lines.push(std::mem::take(&mut line).trim_end().to_owned());
             if lines.len() == 20 * run {
-                interrupt(child.id());
+                interrupt(&child);
             }
         }
-        let ran = Ran::from(child.wait_with_output().unwrap());
+        let ran = end_of(child);
         assert!(ran.summary().adds_up());
         match ran.code {
             Some(130) => assert!(ran.err.contains("interrupted") && resume.exists(), "{}", ran.err),
@@ -265,6 +284,21 @@ fn an_interrupted_replay_goes_on_where_it_stopped() {
     assert!(run(&arguments).expect(0).out.is_empty());
     fs::remove_file(&resume).unwrap();
     assert_eq!(run(&arguments).expect(0).out, all.out);
+}
+
+#[test]
+fn an_interrupted_file_is_not_left_half_written() {
+    let laid = Laid::own("4.1-demo");
+    let folder = laid.file("out");
+    fs::create_dir(&folder).unwrap();
+    let mut arguments = laid.replay_of(&laid.raw());
+    arguments.extend(args!["--sink", "file", "--output", folder.join("events.jsonl"), "--rate", "10"]);
+    let child = program().args(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    interrupt(&child);
+    let ran = end_of(child).expect(130);
+    assert!(ran.summary().events < 86 && ran.summary().adds_up(), "{}", ran.err);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 }
 
 /// A replay that met damage must come by it again: its place does not move past.
@@ -290,8 +324,9 @@ fn a_place_is_not_kept_behind_damage() {
     assert!(whole.iter().all(|event| found.contains(&event["id"].to_string())));
 }
 
-/// Topics that the demo's tables go to.
-const TOPICS: [&str; 3] = ["cassandra.shop.customers", "cassandra.shop.inventory", "cassandra.shop.orders"];
+/// Topics that the demo's tables go to, and what can't be decoded.
+const TOPICS: [&str; 4] = ["cassandra.shop.customers", "cassandra.shop.inventory", "cassandra.shop.orders", LETTERS];
+const LETTERS: &str = "cassandra.dead-letter";
 const PARTITIONS: i32 = 5;
 
 fn mock(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
@@ -356,11 +391,12 @@ fn to_kafka(laid: &Laid, bootstrap: &str, more: &[&str]) -> Ran {
 fn kafka_gets_every_event_once_in_its_partition_and_in_order() {
     let laid = Laid::own("4.1-demo");
     let all = laid.replay::<&str>([]).expect(0);
-    let cluster = mock(&TOPICS);
+    // Where nothing is dead-lettered no topic for it is needed.
+    let (topics, cluster) = (&TOPICS[..3], mock(&TOPICS[..3]));
     let ran = to_kafka(&laid, &cluster.bootstrap_servers(), &[]).expect(0);
     assert!(ran.out.is_empty());
     assert_eq!(ran.summary(), all.summary());
-    let found = consume(&cluster.bootstrap_servers(), &TOPICS, all.lines().len());
+    let found = consume(&cluster.bootstrap_servers(), topics, all.lines().len());
     let mut values: Vec<&[u8]> = found.iter().map(|record| record.value.as_slice()).collect();
     let mut expected: Vec<&[u8]> = all.lines().into_iter().map(str::as_bytes).collect();
     values.sort_unstable();
@@ -400,16 +436,19 @@ fn kafka_gets_protobuf_and_raw_keys() {
     assert!(ids == expected);
 }
 
+/// All of them at once, and before anything is sent.
 #[test]
-fn a_missing_topic_is_named() {
+fn missing_topics_are_named() {
     let laid = Laid::own("4.1-demo");
-    let cluster = mock(&TOPICS[..2]);
+    let cluster = mock(&TOPICS[..1]);
     let ran = to_kafka(&laid, &cluster.bootstrap_servers(), &[]);
     assert_eq!(ran.code, Some(1), "{}", ran.err);
-    assert!(ran.err.contains(TOPICS[2]), "{}", ran.err);
+    assert!(ran.err.contains(&format!("these topics do not exist: {}, {};", TOPICS[1], TOPICS[2])), "{}", ran.err);
+    assert!(consume(&cluster.bootstrap_servers(), &TOPICS[..1], 0).is_empty());
 }
 
-/// With a schema that lacks a table, dead letters go to their own topic, under their ids.
+/// With a schema that lacks a table, dead letters go to their own topic, under their ids. Without that topic the replay
+/// ends: no line on stderr replaces a dead letter.
 #[test]
 fn kafka_gets_dead_letters() {
     let mut laid = Laid::own("4.1-demo");
@@ -417,18 +456,24 @@ fn kafka_gets_dead_letters() {
     schema["tables"].as_array_mut().unwrap().retain(|row| row["table_name"] != "inventory");
     laid.schema = laid.file("schema.json");
     fs::write(&laid.schema, schema.to_string()).unwrap();
-    let topics = [&TOPICS[..], &["cassandra.dead-letter"]].concat();
-    let cluster = mock(&topics);
+    let cluster = mock(&TOPICS);
     let ran = to_kafka(&laid, &cluster.bootstrap_servers(), &[]).expect(65);
-    let letters = consume(&cluster.bootstrap_servers(), &["cassandra.dead-letter"], 24);
+    let letters = consume(&cluster.bootstrap_servers(), &[LETTERS], 24);
     assert_eq!((letters.len(), ran.summary().undecodable), (24, 24));
     for letter in letters {
         let value: Value = serde_json::from_slice(&letter.value).unwrap();
-        assert_eq!((&value["reason"], value["id"].as_str()), (&"unknown-table".into(), std::str::from_utf8(&letter.key).ok()));
+        assert_eq!(
+            (&value["reason"], value["id"].as_str()),
+            (&"unknown-table".into(), std::str::from_utf8(&letter.key).ok())
+        );
     }
+    let cluster = mock(&TOPICS[..3]);
+    let ran = to_kafka(&laid, &cluster.bootstrap_servers(), &[]);
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert!(ran.err.contains(LETTERS), "{}", ran.err);
 }
 
-/// Records wait for a broker that goes away; a signal ends the wait, and what was not delivered comes the next time.
+/// Records wait for a broker that went away; a signal ends the wait, and what was not delivered comes the next time.
 #[test]
 fn an_interrupt_ends_the_wait_for_kafka_and_nothing_is_lost() {
     let laid = Laid::own("4.1-demo");
@@ -447,8 +492,8 @@ fn an_interrupt_ends_the_wait_for_kafka_and_nothing_is_lost() {
     }
     cluster.broker_down(1).unwrap();
     std::thread::sleep(Duration::from_secs(2));
-    interrupt(child.id());
-    let ran = Ran::from(child.wait_with_output().unwrap());
+    interrupt(&child);
+    let ran = end_of(child);
     assert_eq!(ran.code, Some(130), "{}", ran.err);
     cluster.broker_up(1).unwrap();
     run(&arguments).expect(0);

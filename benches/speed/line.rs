@@ -82,7 +82,7 @@ impl Publisher {
         }
         let (segment, name) = self.segment;
         let source = Source { segment: name, position: Position { segment, offset: end } };
-        self.encoder.encode(update, &source, &mut self.arena, &mut self.records);
+        self.encoder.encode(update, &source, &mut self.arena, &mut self.records).expect("below the limit");
     }
 
     /// The value of the one record of an update.

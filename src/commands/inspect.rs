@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cassandra_commitlog::{
     Codec, Decoder, Descriptor, Entry, FormatVersion, MutationError, PartitionUpdate, Plaintext, Position, Schema,
-    Section, Tail,
+    Section,
 };
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Settings, Source, TopicTemplate, Unit};
 use serde_json::{Value, json};
@@ -100,7 +100,9 @@ impl Contents {
 
 fn event(encoder: &mut Encoder, update: &PartitionUpdate<'_>, source: &Source<'_>) -> Value {
     let (mut arena, mut records) = (Vec::new(), Vec::new());
-    encoder.encode(update, source, &mut arena, &mut records);
+    if let Err(error) = encoder.encode(update, source, &mut arena, &mut records) {
+        return json!({"keyspace": update.table.keyspace, "table": update.table.name, "error": error.to_string()});
+    }
     let value = records.first().and_then(|record| serde_json::from_slice(record.value_bytes(&arena)).ok());
     value.unwrap_or(Value::Null)
 }
@@ -129,7 +131,8 @@ impl Inspector<'_> {
             }
         }
         // As much as possible of a damaged file: behind damage the next sync marker is looked for.
-        let options = walk::Options { tail: Tail::Sealed, salvage: true, index: segment.index, start: None };
+        let options =
+            walk::Options { tail: segment.tail(), salvage: true, index: segment.index, limit: None, start: None };
         let (mut damaged, mut shown) = (false, 0);
         let walked = walk(&segment.name, &file, options, &mut plaintext, |descriptor, seen| {
             let listed = match seen {

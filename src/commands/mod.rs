@@ -37,11 +37,21 @@ pub fn run(cli: Cli) -> Ending {
             print(&script)
         }
         Command::Man => {
-            let mut page = Vec::new();
-            // Writing to a vector can't fail.
-            let _ = clap_mangen::Man::new(Cli::command()).render(&mut page);
-            print(&page)
+            let mut command = Cli::command();
+            command.build();
+            let mut pages = Vec::new();
+            man_pages(&command, &mut pages);
+            print(&pages)
         }
+    }
+}
+
+/// The page of a command, and behind it those of its own commands.
+fn man_pages(command: &clap::Command, pages: &mut Vec<u8>) {
+    // Writing to a vector can't fail.
+    let _ = clap_mangen::Man::new(command.clone()).render(pages);
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        man_pages(subcommand, pages);
     }
 }
 
@@ -52,9 +62,10 @@ fn print(text: &[u8]) -> Ending {
     Ok(Exit::Fine)
 }
 
-/// Log lines go to stderr: warnings and worse, or what `RUST_LOG` asks for.
+/// Log lines go to stderr: warnings and worse, or what `RUST_LOG` asks for. What the CQL driver complains of comes in
+/// our own error too.
 pub fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,scylla=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -110,8 +121,7 @@ impl KeySource {
             }
             Self::Raw(key) => Ok(Some(key.clone())),
             Self::Store { path, password } => {
-                let key = keystore::load(path, password, &encryption.key_alias)
-                    .map_err(Failure::config)?;
+                let key = keystore::load(path, password, &encryption.key_alias).map_err(Failure::config)?;
                 Ok(Some(aes_key(&key)?))
             }
         }

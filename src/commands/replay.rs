@@ -1,31 +1,31 @@
 //! `replay`: publishes segments again, or somewhere else.
 //!
-//! Owns: the bounds of a replay, its resume file, its summary. Does not own: the line from bytes to records, and
-//! nothing of a running agent: it acknowledges and deletes nothing.
+//! Owns: the bounds of a replay, its pace, its resume file, its summary. Does not own: the line from bytes to records,
+//! and nothing of a running agent: it acknowledges and deletes nothing.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::{Codec, LogOffset, Plaintext, Position, SegmentName, Tail};
-use cassandra_event::{Encoder, Format, Gap, GapKind, Int64, KeyFormat, Record, Settings, TopicTemplate, Unit};
+use cassandra_commitlog::{Codec, LogOffset, Plaintext, Position, SegmentName, Structure, Tail};
+use cassandra_event::{Encoder, Gap, GapKind, Record};
 use cassandra_progress::{Ledger, Outcome, Tally, Totals, Window};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{KeySource, schema_of};
-use crate::cli::{EventArgs, FormatKind, Int64Kind, KafkaArgs, KeyKind, Replay, SinkKind, UnitKind};
+use crate::cli::{KeyKind, Replay};
 use crate::exit::{Ending, Exit, Failure};
 use crate::filter::{End, Range, Tables};
 use crate::interrupt;
-use crate::kafka::{KafkaError, KafkaSettings, Publisher, TopicCreation};
 use crate::line::{Line, Segment, Wanted};
 use crate::mapped::Mapped;
 use crate::resume::ResumeFile;
 use crate::segments::{self, SegmentFile};
-use crate::sink::{KafkaSink, Lines, Sink, SinkError};
+use crate::sink::Sink;
 use crate::walk::{self, Damage, Seen, walk};
+
+use self::setup::sink_failure;
+
+mod setup;
 
 /// How often delivery reports are collected, the resume file is written and the bar is moved.
 const TICK: Duration = Duration::from_millis(200);
@@ -40,164 +40,62 @@ const ENTRIES_PER_LOOK: u32 = 256;
 pub(super) fn run(arguments: &Replay) -> Ending {
     let tables = Tables::parse(&arguments.tables)?;
     let end = |text: &Option<String>| text.as_deref().map(End::parse).transpose();
-    let range = Range { from: end(&arguments.from)?, to: end(&arguments.to)? };
-    let key = arguments.key.as_deref().map(key_filter).transpose()?;
-    let settings = settings(&arguments.events, &arguments.cluster, &arguments.host_id)?;
+    let range = Range::new(end(&arguments.from)?, end(&arguments.to)?)?;
+    let mut settings = setup::settings(&arguments.events, &arguments.cluster, &arguments.host_id)?;
     let keys = KeySource::of(&arguments.key_store)?;
     let schema = schema_of(&arguments.schema)?;
     if let Some(pattern) = tables.unmatched(schema.tables().iter()) {
         let text = format!("{}: no table matches {pattern:?}", arguments.schema.display());
         return Err(Failure::text(Exit::Config, text));
     }
+    if arguments.key.is_some() && arguments.events.key_format == KeyKind::Raw {
+        return Err(Failure::text(Exit::Usage, "--key names a JSON key: it needs --key-format json"));
+    }
+    let key = arguments.key.as_deref().map(|key| setup::key_filter(key, &schema, &tables)).transpose()?;
     let segments = segments::find(&arguments.paths)?;
-    let mut resume = arguments.resume.as_deref().map(ResumeFile::open).transpose()?;
+    let mut resume = arguments.resume.as_deref().map(|path| ResumeFile::open(path, &what(arguments))).transpose()?;
     let from = match resume.as_ref().and_then(ResumeFile::place) {
         Some((name, offset)) => Some((place_of(&segments, name)?, offset)),
         None => None,
     };
-    let sink = sink(arguments)?;
+    for segment in &segments {
+        check_key(segment, &keys)?;
+    }
+    let (mut sink, output) = setup::sink(arguments)?;
+    setup::check_topics(&mut sink, &mut settings, &schema, &tables)?;
     interrupt::watch();
-    let line = Line::new(schema, Encoder::new(settings), Wanted { tables, range, key });
-    let bar = progress_bar(&segments, range);
     let mut replay = Replaying {
-        line,
+        line: Line::new(schema, Encoder::new(settings), Wanted { tables, range, key }),
         sink,
         ledger: Ledger::new(Window::default()),
         names: segments.iter().map(|segment| segment.name).collect(),
         salvage: arguments.salvage,
-        rate: arguments.rate.map(f64::from),
-        bar,
+        pace: arguments.rate.map(Pace::new),
+        bar: progress_bar(&segments, range),
         summary: Summary::default(),
+        places_kept: true,
         started: Instant::now(),
         looked: Instant::now(),
         until_look: 0,
     };
-    for (at, segment) in segments.iter().enumerate() {
-        let start = match from {
-            Some((first, _)) if at < first => continue,
-            Some((first, offset)) if at == first => offset,
-            _ => LogOffset(0),
-        };
-        if range.touches(segment.name.id) {
-            replay.segment(segment, start, &keys, resume.as_mut())?;
-        }
-        if interrupt::came() {
-            break;
-        }
+    let result = replay.segments(&segments, range, from, &keys, resume.as_mut());
+    let ending = replay.finish(result, resume.as_mut())?;
+    if let (Some(output), false) = (output, ending == Exit::Interrupted) {
+        output.keep()?;
     }
-    replay.finish(resume.as_mut())
+    Ok(ending)
 }
 
-fn key_filter(text: &str) -> Result<serde_json::Value, Failure> {
-    serde_json::from_str(text).map_err(|error| {
-        let text = format!("--key {text}: a record key is a JSON object, such as {{\"customer\":42}}: {error}");
-        Failure::text(Exit::Usage, text)
-    })
+/// What makes a place in one replay useless to another.
+fn what(arguments: &Replay) -> String {
+    let Replay { sink, tables, key, from, to, events, cluster, host_id, .. } = arguments;
+    format!("{sink:?} {tables:?} {key:?} {from:?} {to:?} {events:?} {cluster:?} {host_id:?}")
 }
 
-fn settings(events: &EventArgs, cluster: &str, host_id: &str) -> Result<Settings, Failure> {
-    let template = |template: &str| {
-        TopicTemplate::new(template, &events.topic_prefix).map_err(|error| Failure::new(Exit::Usage, error))
-    };
-    Ok(Settings {
-        format: match events.format {
-            FormatKind::Json => Format::Json,
-            FormatKind::Protobuf => Format::Protobuf,
-        },
-        key: match events.key_format {
-            KeyKind::Json => KeyFormat::Json,
-            KeyKind::Raw => KeyFormat::Raw,
-        },
-        unit: match events.unit {
-            UnitKind::Mutation => Unit::Mutation,
-            UnitKind::Row => Unit::Row,
-        },
-        int64: match events.int64 {
-            Int64Kind::Number => Int64::Number,
-            Int64Kind::String => Int64::String,
-        },
-        max_record_bytes: events.max_record_bytes,
-        topic: template(&events.topic)?,
-        dead_letter_topic: template(&events.dead_letter_topic)?.topic("", ""),
-        cluster: cluster.to_owned(),
-        host_id: host_id.to_owned(),
-    })
-}
-
-fn sink(arguments: &Replay) -> Result<Sink, Failure> {
-    let lines = |out| Sink::Lines(Lines::new(out, arguments.envelope, arguments.partitions));
-    if arguments.dry_run {
-        return Ok(Sink::Count(Vec::new()));
-    }
-    Ok(match arguments.sink {
-        SinkKind::Kafka => {
-            let settings = kafka_settings(&arguments.kafka, arguments.events.max_record_bytes)?;
-            let mut publisher = Publisher::connect(&settings).map_err(kafka_failure)?;
-            publisher.on_wait(|_| if interrupt::came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
-            Sink::Kafka(Box::new(KafkaSink::new(publisher)))
-        }
-        SinkKind::Stdout => lines(Box::new(BufWriter::with_capacity(1 << 16, io::stdout()))),
-        SinkKind::File => {
-            let path = arguments.output.as_deref().unwrap_or_else(|| "".as_ref());
-            let file = File::create_new(path).map_err(|error| Failure::io(path.display(), error))?;
-            lines(Box::new(BufWriter::with_capacity(1 << 16, file)))
-        }
-    })
-}
-
-fn kafka_settings(arguments: &KafkaArgs, max_record_bytes: usize) -> Result<KafkaSettings, Failure> {
-    let mut properties = BTreeMap::new();
-    if let Some(path) = &arguments.properties_file {
-        let text = fs::read_to_string(path).map_err(|error| Failure::io(path.display(), error))?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        for line in lines {
-            // The value may be a password: it is not shown.
-            let (name, value) = line
-                .split_once('=')
-                .ok_or_else(|| Failure::text(Exit::Usage, format!("{}: a line is not NAME=VALUE", path.display())))?;
-            properties.insert(name.trim().to_owned(), value.trim().to_owned());
-        }
-    }
-    for property in &arguments.properties {
-        let (name, value) = property
-            .split_once('=')
-            .ok_or_else(|| Failure::text(Exit::Usage, format!("--property {property}: write NAME=VALUE")))?;
-        properties.insert(name.trim().to_owned(), value.trim().to_owned());
-    }
-    Ok(KafkaSettings {
-        bootstrap: arguments.bootstrap.clone().unwrap_or_default(),
-        // Not the running agent's name: brokers tell the two apart in quotas and logs.
-        client_id: "cassandra-cdc-replay".to_owned(),
-        max_record_bytes,
-        create_topics: arguments.create_topics.as_deref().map(topic_creation).transpose()?,
-        properties,
-        ..KafkaSettings::default()
-    })
-}
-
-fn topic_creation(text: &str) -> Result<TopicCreation, Failure> {
-    let wrong =
-        || Failure::text(Exit::Usage, format!("--create-topics {text}: write PARTITIONS,REPLICATION, such as 12,3"));
-    let (partitions, replication) = text.split_once(',').ok_or_else(wrong)?;
-    let number = |text: &str| text.trim().parse().ok().filter(|number: &i32| *number > 0).ok_or_else(wrong);
-    Ok(TopicCreation { partitions: number(partitions)?, replication: number(replication)? })
-}
-
-fn kafka_failure(error: KafkaError) -> Failure {
-    let exit = match error {
-        KafkaError::Unreachable { .. } => Exit::Unreachable,
-        KafkaError::Credentials { .. } => Exit::Permission,
-        KafkaError::Setting { .. } | KafkaError::Client(_) => Exit::Config,
-        _ => Exit::Failed,
-    };
-    Failure::new(exit, error)
-}
-
-fn sink_failure(error: SinkError) -> Failure {
-    match error {
-        SinkError::Kafka(error) => kafka_failure(error),
-        SinkError::Write(error) => Failure::io("write events", error),
-    }
+/// A missing key, or a wrong password, is told before anything is sent.
+fn check_key(segment: &SegmentFile, keys: &KeySource) -> Result<(), Failure> {
+    let mapped = Mapped::open(&segment.path).map_err(|error| Failure::io(segment.path.display(), error))?;
+    keys.key_for(&mapped).map(drop)
 }
 
 fn place_of(segments: &[SegmentFile], name: &str) -> Result<usize, Failure> {
@@ -223,6 +121,8 @@ struct Summary {
     totals: Totals,
     events: u64,
     damages: u64,
+    /// Segments whose index does not say that they are complete.
+    growing: Vec<String>,
 }
 
 struct Replaying {
@@ -231,15 +131,64 @@ struct Replaying {
     ledger: Ledger,
     names: Vec<SegmentName>,
     salvage: bool,
-    rate: Option<f64>,
+    pace: Option<Pace>,
     bar: ProgressBar,
     summary: Summary,
+    /// Cleared where a replay that goes on must come by again.
+    places_kept: bool,
     started: Instant,
     looked: Instant,
     until_look: u32,
 }
 
+/// Holds back what goes faster than a rate.
+struct Pace {
+    rate: f64,
+    /// When the events so far should have been sent.
+    due: Instant,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Self {
+        Self { rate: f64::from(rate), due: Instant::now() }
+    }
+
+    /// Waits until so many more events are due. What was late is not made up for in a burst. A signal ends the wait.
+    fn hold(&mut self, events: usize) {
+        let seconds = events as f64 / self.rate;
+        self.due = self.due.max(Instant::now()) + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX / 4);
+        while !interrupt::came() {
+            let left = self.due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(TICK));
+        }
+    }
+}
+
 impl Replaying {
+    fn segments(
+        &mut self,
+        segments: &[SegmentFile],
+        range: Range,
+        from: Option<(usize, LogOffset)>,
+        keys: &KeySource,
+        mut resume: Option<&mut ResumeFile>,
+    ) -> Result<(), Failure> {
+        for (at, segment) in segments.iter().enumerate() {
+            let start = match from {
+                Some((first, _)) if at < first => continue,
+                Some((first, offset)) if at == first => offset,
+                _ => LogOffset(0),
+            };
+            if range.touches(segment.name.id) && !interrupt::came() {
+                self.segment(segment, start, keys, resume.as_deref_mut())?;
+            }
+        }
+        Ok(())
+    }
+
     fn segment(
         &mut self,
         file: &SegmentFile,
@@ -251,7 +200,10 @@ impl Replaying {
         let key = keys.key_for(&mapped)?;
         let mut plaintext = Plaintext::new(key);
         let segment = Segment::new(file.name);
-        let options = walk::Options { tail: Tail::Sealed, salvage: self.salvage, index: file.index, start: None };
+        // How far the index goes is no limit: the node that wrote the segment may be gone, and what its log holds is
+        // what its own replay would read.
+        let options =
+            walk::Options { tail: file.tail(), salvage: self.salvage, index: file.index, limit: None, start: None };
         self.ledger.enter(Position { segment: file.name.id, offset: start }, Tally::default());
         self.summary.segments += 1;
         let (done, mut counted) = (self.bar.position(), Tally::default());
@@ -261,7 +213,12 @@ impl Replaying {
                     self.bar.set_position(done + u64::from(section.end.0));
                     Ok(())
                 }
-                Seen::Damage(damage) => self.damage(&segment, &damage, descriptor.codec != Codec::Plain),
+                Seen::Damage(damage) => {
+                    // Behind lost markers of compressed sections nobody knows how long their plaintext was.
+                    let lost_marker = matches!(damage.error.structure, Structure::SyncMarker | Structure::Section);
+                    let ids_may_shift = descriptor.codec != Codec::Plain && damage.to.is_some() && lost_marker;
+                    self.damage(&segment, &damage, ids_may_shift)
+                }
                 Seen::Entry(entry) if entry.end() <= start => Ok(()),
                 Seen::Entry(entry) => {
                     self.summary.framed += 1;
@@ -283,13 +240,16 @@ impl Replaying {
         self.summary.totals += counted;
         self.bar.set_position(done + mapped.len() as u64);
         match walked {
-            Ok(ControlFlow::Continue(_)) => Ok(()),
-            Ok(ControlFlow::Break(result)) => result,
-            Err(error) => {
-                self.tell(format_args!("{segment}: {error}"));
-                self.summary.damages += 1;
+            Ok(ControlFlow::Continue(walked)) => {
+                if file.tail() == Tail::Live {
+                    self.summary
+                        .growing
+                        .push(format!("{segment} may still grow: it was read to position {}", walked.end));
+                }
                 Ok(())
             }
+            Ok(ControlFlow::Break(result)) => result,
+            Err(error) => self.damage(&segment, &Damage { error, from: LogOffset(0), to: None }, false),
         }
     }
 
@@ -300,17 +260,21 @@ impl Replaying {
         done: crate::line::Done,
         resume: Option<&mut ResumeFile>,
     ) -> Result<(), Failure> {
-        if let Some(error) = done.undecodable {
+        if let Some(error) = done.rejected {
+            let reason = error.reason();
             self.tell(format_args!(
-                "{segment}: the entry that ends at position {position} can't be decoded: {}: {error}",
-                error.reason()
+                "{segment}: the entry that ends at position {position} can't be decoded: {reason}: {error}"
             ));
+            self.places_kept &= self.sink.takes_dead_letters();
         }
         if done.outcome == Outcome::Published {
             self.summary.events += done.records as u64;
         }
+        if let Some(pace) = &mut self.pace {
+            pace.hold(done.records);
+        }
         match self.until_look.checked_sub(1) {
-            Some(left) if self.rate.is_none() => self.until_look = left,
+            Some(left) if self.pace.is_none() => self.until_look = left,
             _ => {
                 self.until_look = ENTRIES_PER_LOOK;
                 self.look(resume)?;
@@ -319,12 +283,8 @@ impl Replaying {
         Ok(())
     }
 
-    /// Now and then: hold the rate, settle what was delivered, keep the place.
+    /// Now and then: settle what was delivered, keep the place.
     fn look(&mut self, resume: Option<&mut ResumeFile>) -> Result<(), Failure> {
-        if let Some(rate) = self.rate {
-            let due = Duration::from_secs_f64(self.summary.events as f64 / rate);
-            std::thread::sleep(due.saturating_sub(self.started.elapsed()));
-        }
         if self.looked.elapsed() < TICK {
             return Ok(());
         }
@@ -334,11 +294,11 @@ impl Replaying {
         self.keep_place(resume)
     }
 
-    /// A place is kept only where everything before it is settled and nothing before it was damaged: a replay that
-    /// goes on must come by the damage again.
+    /// A place is kept only where everything before it is settled, nothing before it was damaged, and no dead letter
+    /// went nowhere: a replay that goes on must come by those again.
     fn keep_place(&mut self, resume: Option<&mut ResumeFile>) -> Result<(), Failure> {
         while self.ledger.pop_passed().is_some() {}
-        if let (Some(resume), Some(watermark), 0) = (resume, self.ledger.watermark(), self.summary.damages) {
+        if let (Some(resume), Some(watermark), true) = (resume, self.ledger.watermark(), self.places_kept) {
             let id = watermark.position().segment;
             if let Some(name) = self.names.iter().find(|name| name.id == id) {
                 resume.keep(*name, &watermark)?;
@@ -349,6 +309,7 @@ impl Replaying {
 
     fn damage(&mut self, segment: &Segment, damage: &Damage, ids_may_shift: bool) -> Result<(), Failure> {
         self.summary.damages += 1;
+        self.places_kept = false;
         let next = if damage.to.is_some() {
             ""
         } else if self.salvage {
@@ -371,14 +332,35 @@ impl Replaying {
         self.sink.send(self.line.encoder(), &records, &mut self.ledger).map_err(sink_failure)
     }
 
-    fn finish(mut self, resume: Option<&mut ResumeFile>) -> Ending {
-        // Kafka may be away for hours: the records wait for it. A signal ends the wait.
+    /// Waits for what is under way, whatever `result` says, keeps the place and sums up.
+    fn finish(mut self, result: Result<(), Failure>, resume: Option<&mut ResumeFile>) -> Ending {
+        let drained = self.drain(result.is_err());
+        let kept = self.keep_place(resume);
+        let result = result.and(drained).and(kept);
+        if !result.as_ref().is_err_and(Failure::is_broken_pipe) {
+            self.summarise();
+        }
+        result?;
+        self.ending()
+    }
+
+    /// Kafka may be away for hours: the records wait for it. After a failure or a signal they don't wait long.
+    fn drain(&mut self, failed: bool) -> Result<(), Failure> {
         while self.sink.drain(&mut self.ledger, DELIVERY).map_err(sink_failure)? > 0 {
+            if failed || interrupt::is_urgent() {
+                break;
+            }
             self.bar.set_message("waiting for Kafka");
         }
-        self.keep_place(resume)?;
+        Ok(())
+    }
+
+    fn summarise(&self) {
         self.bar.finish_and_clear();
-        let Summary { segments, framed, totals, events, damages } = &self.summary;
+        let Summary { segments, framed, totals, events, damages, growing } = &self.summary;
+        for segment in growing {
+            eprintln!("{segment}");
+        }
         eprintln!(
             "{segments} segments, {framed} entries = {} published ({events} events) + {} not CDC + {} filtered + {} \
              undecodable; {damages} damaged places; {:.1} s",
@@ -388,6 +370,10 @@ impl Replaying {
             totals.dead_lettered,
             self.started.elapsed().as_secs_f64()
         );
+    }
+
+    fn ending(&self) -> Ending {
+        let Summary { framed, totals, damages, .. } = &self.summary;
         if *framed != totals.entries() {
             return Err(Failure::text(Exit::Bug, "the outcomes do not add up to the entries: please report this"));
         }

@@ -11,11 +11,11 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 
-use super::errors::{Action, KafkaError, Place, classify};
+use super::errors::{Action, KafkaError, Place, classify, refused_setting};
 use super::reports;
 use super::settings::TopicCreation;
 
@@ -66,7 +66,7 @@ impl Admin {
     pub(super) fn connect(mut config: ClientConfig, timeout: Duration) -> Result<Self, KafkaError> {
         // It sends no records: an idempotent client would ask for a producer id for nothing.
         config.set("enable.gapless.guarantee", "false").set("enable.idempotence", "false");
-        let client = config.create().map_err(|error| KafkaError::Client(error.to_string()))?;
+        let client = config.create().map_err(|error| refused_setting(&error))?;
         let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
         Ok(Self { client, options })
     }
@@ -87,17 +87,14 @@ impl Admin {
     }
 
     /// The largest batch that a topic takes, in bytes; `None` if we are not allowed to know.
-    pub(super) fn max_message_bytes(&self, topic: &str) -> Option<usize> {
+    ///
+    /// # Errors
+    /// The cluster did not answer: it would not for another topic either.
+    pub(super) fn max_message_bytes(&self, topic: &str) -> Result<Option<usize>, ClientError> {
         let resource = ResourceSpecifier::Topic(topic);
-        let results = match wait(self.client.describe_configs([&resource], &self.options)) {
-            Ok(results) => results,
-            Err(error) => {
-                tracing::debug!(topic, %error, "the limit of the topic is not known");
-                return None;
-            }
-        };
-        let config = results.into_iter().next()?.ok()?;
-        config.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+        let results = wait(self.client.describe_configs([&resource], &self.options))?;
+        let limit = |config: ConfigResource| config.get("max.message.bytes")?.value.as_ref()?.parse().ok();
+        Ok(results.into_iter().next().and_then(Result::ok).and_then(limit))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 
 /// Where a code came from: the same one means different things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,14 @@ fn is_transient(code: Code) -> bool {
             | Code::NotController
             | Code::ThrottlingQuotaExceeded
     )
+}
+
+/// What librdkafka says of a configuration, without the value: it may be a password.
+pub(super) fn refused_setting(error: &ClientError) -> KafkaError {
+    match error {
+        ClientError::ClientConfig(_, why, name, _) => KafkaError::Setting { name: name.clone(), why: why.clone() },
+        other => KafkaError::Client(other.to_string()),
+    }
 }
 
 /// Why the publisher could not do something.

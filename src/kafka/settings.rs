@@ -83,7 +83,7 @@ impl fmt::Debug for KafkaSettings {
 
 /// Properties that are refused, each with the reason. The second name of a pair is librdkafka's alias for the first.
 const REFUSED: &[(&[&str], &str)] = &[
-    (&["bootstrap.servers", "metadata.broker.list"], "set kafka.bootstrap instead"),
+    (&["bootstrap.servers", "metadata.broker.list"], "it has an option of its own: the bootstrap addresses"),
     (
         &["acks", "request.required.acks"],
         "it is always `all`: a record counts as delivered only when no single broker's loss can lose it",
@@ -108,10 +108,10 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["transactional.id", "transaction.timeout.ms"],
         "the agent uses no transactions: it delivers at least once, with stable ids",
     ),
-    (&["queue.buffering.max.messages"], "set kafka.queue_messages instead"),
-    (&["queue.buffering.max.kbytes"], "set kafka.queue_bytes instead"),
-    (&["message.max.bytes"], "set kafka.max_record_bytes instead"),
-    (&["allow.auto.create.topics"], "topics are made only through kafka.create_topics, never by the broker's defaults"),
+    (&["queue.buffering.max.messages"], "it has a setting of its own: queue_messages"),
+    (&["queue.buffering.max.kbytes"], "it has a setting of its own: queue_bytes"),
+    (&["message.max.bytes"], "it has a setting of its own: max_record_bytes"),
+    (&["allow.auto.create.topics"], "topics are made only when we are told to (create_topics), never by the broker's defaults"),
     (&["topic.blacklist"], "it hides topics from the agent that it must publish to"),
     (&["plugin.library.paths", "interceptors"], "foreign code in the producer could drop or change records"),
     (&["test.mock.num.brokers", "test.mock.broker.rtt"], "it replaces the cluster by one that lives in this process"),

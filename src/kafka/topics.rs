@@ -56,9 +56,15 @@ impl Publisher {
         if !self.settings.topic_limits {
             return Ok(ours);
         }
-        let theirs = self.admin()?.max_message_bytes(name).unwrap_or(usize::MAX).saturating_sub(RECORD_OVERHEAD);
+        let theirs = self.admin()?.max_message_bytes(name).unwrap_or_else(|error| {
+            // To wait as long again for every topic would look like a hang.
+            tracing::warn!(topic = name, %error, "limits of topics are not known: only our own limit of records counts");
+            self.settings.topic_limits = false;
+            None
+        });
+        let theirs = theirs.unwrap_or(usize::MAX).saturating_sub(RECORD_OVERHEAD);
         if theirs < ours {
-            tracing::info!(topic = name, limit = theirs, "the topic takes smaller records than kafka.max_record_bytes");
+            tracing::info!(topic = name, limit = theirs, "the topic takes smaller records than our own limit");
         }
         Ok(ours.min(theirs))
     }

@@ -118,8 +118,7 @@ impl Decoder {
     ) -> Result<Mutation<'d>, MutationError> {
         let body = entry.body;
         let at = entry.body_at;
-        let (rest, count) =
-            header(body, version).map_err(|error| malformed(error, body, at, Structure::Mutation))?;
+        let (rest, count) = header(body, version).map_err(|error| malformed(error, body, at, Structure::Mutation))?;
         self.seen.clear();
         Ok(Mutation { decoder: self, version, body, at, rest, count, index: 0 })
     }
@@ -305,12 +304,13 @@ impl<'d> Mutation<'d> {
         check_key(header.key, rest, table).map_err(malformed)?;
         let out = &mut self.decoder.buffers;
         out.clear();
-        let content = content(rest, header.flags, self.version, (table, body), lists, out).map_err(|error| match error {
-            UpdateError::Malformed(error) => malformed(error),
-            UpdateError::UnknownColumn(column) => {
-                MutationError::UnknownColumn { keyspace: table.keyspace.clone(), table: table.name.clone(), column }
-            }
-        })?;
+        let content =
+            content(rest, header.flags, self.version, (table, body), lists, out).map_err(|error| match error {
+                UpdateError::Malformed(error) => malformed(error),
+                UpdateError::UnknownColumn(column) => {
+                    MutationError::UnknownColumn { keyspace: table.keyspace.clone(), table: table.name.clone(), column }
+                }
+            })?;
         let next = index.saturating_add(1);
         if next == self.count && !content.rest.is_empty() {
             let surplus = Cause::Surplus { bytes: content.rest.len() };

@@ -15,6 +15,11 @@ use crate::plan::{Plans, TablePlan};
 use crate::settings::{Format, Int64, KeyFormat, Settings, Unit};
 use crate::{json, protobuf, split, wire};
 
+/// What the events of one update would take is more than [`Encoder::MAX_UPDATE_BYTES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its events would take more than {} bytes", Encoder::MAX_UPDATE_BYTES)]
+pub struct TooLarge;
+
 /// Where an update was read.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -107,6 +112,11 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// Bytes that the keys and values of one update may take together. Every row and part repeats the key and the
+    /// clustering, so a crafted mutation of a megabyte could ask for gigabytes; a mutation of Cassandra's default limit,
+    /// 16 MiB, stays far below.
+    pub const MAX_UPDATE_BYTES: usize = 256 << 20;
+
     /// An encoder that has seen no table yet.
     pub fn new(settings: Settings) -> Self {
         let constants = Constants::new(&settings);
@@ -128,17 +138,21 @@ impl Encoder {
     /// they are to be sent.
     ///
     /// The caller empties both, with all records sent, before the arena nears 4 GiB.
+    ///
+    /// # Errors
+    /// [`TooLarge`]: nothing was appended. The entry is one for the dead letters, whose chunks repeat nothing.
     pub fn encode(
         &mut self,
         update: &PartitionUpdate<'_>,
         source: &Source<'_>,
         arena: &mut Vec<u8>,
         records: &mut Vec<Record>,
-    ) {
+    ) -> Result<(), TooLarge> {
         let digest = digest(update, &mut self.scratch);
         let Some((table, plan)) = self.plans.of(update, &self.settings.topic) else {
-            return; // `Plans::of` has just made it.
+            return Ok(()); // `Plans::of` has just made it.
         };
+        let first = records.len();
         let (settings, constants) = (&self.settings, &self.constants);
         let start = arena.len();
         match settings.key {
@@ -153,6 +167,12 @@ impl Encoder {
             Unit::Mutation => frame.record(update, arena, records),
             Unit::Row => frame.rows(update, arena, records),
         }
+        if arena.len() - start > Self::MAX_UPDATE_BYTES {
+            arena.truncate(start);
+            records.truncate(first);
+            return Err(TooLarge);
+        }
+        Ok(())
     }
 }
 
@@ -236,7 +256,15 @@ impl Frame<'_> {
         for unit in 0..count.max(1) {
             let frame = Frame { row: Some(u32::try_from(unit).unwrap_or(u32::MAX)), ..self.clone() };
             frame.record(&split::narrow(update, unit..unit + 1), arena, records);
+            if self.is_over(arena) {
+                return;
+            }
         }
+    }
+
+    /// Whether the update has taken more than it may: then nothing more of it needs to be written.
+    pub(crate) fn is_over(&self, arena: &[u8]) -> bool {
+        arena.len() - self.key.start > Encoder::MAX_UPDATE_BYTES
     }
 
     /// Whether the value's key has the bytes of the record's.

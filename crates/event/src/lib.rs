@@ -30,7 +30,7 @@ mod value_protobuf;
 mod wire;
 
 pub use dead_letter::DeadLetter;
-pub use encoder::{Encoder, Record, Source};
+pub use encoder::{Encoder, Record, Source, TooLarge};
 pub use gap::{Gap, GapKind};
 pub use murmur2::{murmur2, partition};
 pub use settings::{Format, Int64, KeyFormat, Settings, Unit};

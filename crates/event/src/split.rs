@@ -60,6 +60,9 @@ pub(crate) fn split(frame: &Frame<'_>, update: &PartitionUpdate<'_>, arena: &mut
         let start = arena.len();
         piece.write(frame, update, (number, parts), arena);
         frame.push(start, arena, records);
+        if frame.is_over(arena) {
+            return;
+        }
     }
 }
 

@@ -342,7 +342,7 @@ fn a_changed_table_is_noticed() {
     let mut owned = spec.own();
     let encode = |encoder: &mut Encoder, owned: &common::model::Owned| {
         let (mut arena, mut records) = (vec![], vec![]);
-        encoder.encode(&owned.update(), &common::source(), &mut arena, &mut records);
+        encoder.encode(&owned.update(), &common::source(), &mut arena, &mut records).expect("below the limit");
         (String::from_utf8(records[0].value_bytes(&arena).to_vec()).unwrap(), records[0].table)
     };
     let (_, first) = encode(&mut encoder, &owned);

@@ -183,7 +183,9 @@ fn key_text(update: &PartitionUpdate<'_>, key: &[u8]) -> Vec<u8> {
     let source = Source { segment: "CommitLog-7-1.log", position };
     let (mut arena, mut records) = (Vec::new(), Vec::new());
     let update = PartitionUpdate { key, rows: &[], ..*update };
-    ENCODERS.with_borrow_mut(|encoders| encoders[0].encode(&update, &source, &mut arena, &mut records));
+    ENCODERS
+        .with_borrow_mut(|encoders| encoders[0].encode(&update, &source, &mut arena, &mut records))
+        .expect("below the limit");
     records[0].key_bytes(&arena).to_vec()
 }
 
@@ -193,7 +195,7 @@ fn encode(update: &PartitionUpdate<'_>) {
     ENCODERS.with_borrow_mut(|encoders| {
         for encoder in encoders {
             let (mut arena, mut records) = (Vec::new(), Vec::new());
-            encoder.encode(update, &source, &mut arena, &mut records);
+            encoder.encode(update, &source, &mut arena, &mut records).expect("below the limit");
             assert!(!records.is_empty(), "an update is an event");
             for record in &records {
                 let (key, value) = (record.key_bytes(&arena), record.value_bytes(&arena));
@@ -211,7 +213,7 @@ fn encode(update: &PartitionUpdate<'_>) {
             let first = (arena.clone(), records.clone());
             arena.clear();
             records.clear();
-            encoder.encode(update, &source, &mut arena, &mut records);
+            encoder.encode(update, &source, &mut arena, &mut records).expect("below the limit");
             assert_eq!(first, (arena, records), "the same input gives the same bytes");
         }
     });

@@ -66,7 +66,7 @@ pub fn encode(settings: Settings, owned: &Owned) -> Encoded {
     let mut encoder = Encoder::new(settings);
     // Something stands before it in the arena, as it will.
     let (mut arena, mut records) = (b"before".to_vec(), Vec::new());
-    encoder.encode(&owned.update(), &source(), &mut arena, &mut records);
+    encoder.encode(&owned.update(), &source(), &mut arena, &mut records).expect("below the limit");
     assert!(arena.starts_with(b"before"));
     Encoded { arena, records, encoder }
 }
