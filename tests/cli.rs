@@ -336,7 +336,7 @@ fn a_missing_permission_has_its_own_exit_code() {
     let segment = laid.largest();
     let mut arguments = laid.replay_of(&laid.raw());
     arguments.extend(["--sink".into(), "stdout".into()]);
-    fs::set_permissions(&segment, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&segment, Permissions::from_mode(0o000)).unwrap();
     let ran = run_unprivileged(&arguments, &segment);
     let name = segment.file_name().unwrap().to_str().unwrap();
     refused(&ran, 77, &[name, "Permission denied"]);
@@ -345,14 +345,14 @@ fn a_missing_permission_has_its_own_exit_code() {
     fs::set_permissions(&segment, Permissions::from_mode(0o600)).unwrap();
 
     let folder = laid.raw();
-    fs::set_permissions(&folder, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o000)).unwrap();
     let ran = run_unprivileged(&arguments, &segment);
     fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
     refused(&ran, 77, &["cdc_raw", "Permission denied"]);
 
     let schema = laid.file("schema.json");
     fs::copy(&laid.schema, &schema).unwrap();
-    fs::set_permissions(&schema, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&schema, Permissions::from_mode(0o000)).unwrap();
     let ran = run_unprivileged(&args!["replay", "--sink", "stdout", "--schema", schema, folder], &schema);
     refused(&ran, 77, &["schema.json", "Permission denied"]);
 }

@@ -411,7 +411,7 @@ fn salvage_of_compressed_segments_loses_sections_and_nothing_else() {
             let mut found: Vec<String> = lines(&ran).iter().map(digest).collect();
             found.reverse();
             for digest in kept {
-                assert!(found.iter().any(|found| *found == digest), "{what}: an event is missing: {}", ran.err);
+                assert!(found.contains(&digest), "{what}: an event is missing: {}", ran.err);
                 while found.pop().is_some_and(|found| found != digest) {}
             }
         }

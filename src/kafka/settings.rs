@@ -111,7 +111,10 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["queue.buffering.max.messages"], "it has a setting of its own: queue_messages"),
     (&["queue.buffering.max.kbytes"], "it has a setting of its own: queue_bytes"),
     (&["message.max.bytes"], "it has a setting of its own: max_record_bytes"),
-    (&["allow.auto.create.topics"], "topics are made only when we are told to (create_topics), never by the broker's defaults"),
+    (
+        &["allow.auto.create.topics"],
+        "topics are made only when we are told to (create_topics), never by the broker's defaults",
+    ),
     (&["topic.blacklist"], "it hides topics from the agent that it must publish to"),
     (&["plugin.library.paths", "interceptors"], "foreign code in the producer could drop or change records"),
     (&["test.mock.num.brokers", "test.mock.broker.rtt"], "it replaces the cluster by one that lives in this process"),

@@ -229,3 +229,69 @@ impl<'a> Indexes<'a> {
         Ok((self.rest, ()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, vec};
+
+    use super::*;
+    use crate::cql_type::{CqlType, Native};
+    use crate::schema::{Column, TableId};
+
+    /// A table with regular columns `c00`, `c01` and so on.
+    fn table(columns: usize) -> TableSchema {
+        let column = |at| Column {
+            name: format!("c{at:02}"),
+            cql_type: CqlType::Native(Native::Int),
+            kind: ColumnKind::Regular,
+        };
+        TableSchema {
+            id: TableId(1),
+            keyspace: "k".into(),
+            name: "t".into(),
+            cdc: true,
+            partition_key: vec![],
+            clustering: vec![],
+            columns: (0..columns).map(column).collect(),
+        }
+    }
+
+    fn list(columns: &[usize]) -> Vec<u8> {
+        let mut bytes = vec![u8::try_from(columns.len()).unwrap()];
+        for column in columns {
+            bytes.extend_from_slice(format!("\u{3}c{column:02}").as_bytes());
+        }
+        bytes
+    }
+
+    fn resolve(cache: &mut ListCache, table: &TableSchema, columns: &[usize]) -> Option<Vec<usize>> {
+        let bytes = list(columns);
+        let (rest, listed) = cache.resolve(&bytes, table, ColumnKind::Regular).ok()?;
+        assert!(rest.is_empty());
+        Some(listed.iter().map(|column| column.column as usize).collect())
+    }
+
+    #[test]
+    fn a_list_has_any_order_but_no_column_twice() {
+        let (mut cache, table) = (ListCache::default(), table(4));
+        for sound in [&[0, 1, 2, 3][..], &[3, 2, 1, 0], &[2, 0, 3], &[1], &[]] {
+            assert_eq!(resolve(&mut cache, &table, sound).as_deref(), Some(sound));
+        }
+        for twice in [&[0, 0][..], &[2, 0, 2], &[3, 0, 1, 3], &[0, 1, 2, 1]] {
+            assert_eq!(resolve(&mut cache, &table, twice), None, "{twice:?}");
+        }
+    }
+
+    #[test]
+    fn more_lists_than_are_kept_are_resolved_all_the_same() {
+        let (mut cache, table) = (ListCache::default(), table(ListCache::LIMIT * 2));
+        for round in 0..3 {
+            for column in 0..table.columns.len() {
+                let columns = [column, (column + round + 1) % table.columns.len()];
+                assert_eq!(resolve(&mut cache, &table, &columns).unwrap(), columns);
+                assert_eq!(resolve(&mut cache, &table, &columns).unwrap(), columns, "found again");
+            }
+        }
+        assert_eq!(cache.lists.len(), ListCache::LIMIT);
+    }
+}

@@ -102,7 +102,7 @@ impl<'a> Iterator for Entries<'a> {
     type Item = Result<Entry<'a>, DecodeError>;
 
     /// The next entry; an error is damage and repeats until [`Entries::skip_damaged`].
-    #[inline(always)]
+    #[inline]
     fn next(&mut self) -> Option<Result<Entry<'a>, DecodeError>> {
         if self.rest.is_empty() {
             return None;

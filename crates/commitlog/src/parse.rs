@@ -51,7 +51,7 @@ impl ParseError<&[u8]> for Flaw {
 }
 
 /// Names the structure in which a flaw was met, unless an inner one did already.
-#[inline(always)]
+#[inline]
 pub(crate) fn within<T>(structure: Structure, parsed: Parsed<'_, T>) -> Parsed<'_, T> {
     parsed.map_err(|error| claimed(structure, error))
 }
@@ -87,7 +87,7 @@ pub(crate) fn broken(input: &[u8], rule: &'static str) -> nom::Err<Flaw> {
 }
 
 /// The next `len` bytes. A length that no slice can have is as wrong as one behind the end.
-#[inline(always)]
+#[inline]
 pub(crate) fn take(input: &[u8], len: u64) -> Parsed<'_, &[u8]> {
     match usize::try_from(len).ok().and_then(|len| input.split_at_checked(len)) {
         Some((taken, rest)) => Ok((rest, taken)),
@@ -96,7 +96,7 @@ pub(crate) fn take(input: &[u8], len: u64) -> Parsed<'_, &[u8]> {
 }
 
 /// The next byte.
-#[inline(always)]
+#[inline]
 pub(crate) fn byte(input: &[u8]) -> Parsed<'_, u8> {
     match input.split_first() {
         Some((byte, rest)) => Ok((rest, *byte)),

@@ -305,3 +305,22 @@ proptest! {
         same_in_parts(&spec(rows.collect()));
     }
 }
+
+/// Every part repeats the clustering: a crafted mutation of a megabyte would take gigabytes. It is refused, and leaves
+/// nothing behind.
+#[test]
+fn what_multiplies_by_repetition_is_refused() {
+    let clustering = [("c", native(Native::Text))];
+    let regular = [("m", map(native(Native::Int), native(Native::Int), false))];
+    let mut spec = Spec::new(table(&[("k", native(Native::Int))], &clustering, &regular), &[&[0, 0, 0, 1]]);
+    let cells = (0..2000i32).map(|at| at_path(&at.to_be_bytes(), live(&at.to_be_bytes(), 9))).collect();
+    let column = ColumnSpec { column: 0, deletion: None, cells };
+    spec.rows = vec![RowSpec { clustering: vec![Some(text(1_000_000))], columns: vec![column], ..RowSpec::default() }];
+    let owned = spec.own();
+    for format in [Format::Json, Format::Protobuf] {
+        let mut encoder = Encoder::new(limited(format));
+        let (mut arena, mut records) = (b"before".to_vec(), Vec::new());
+        let refused = encoder.encode(&owned.update(), &common::source(), &mut arena, &mut records);
+        assert!(refused.is_err() && arena == b"before" && records.is_empty());
+    }
+}
