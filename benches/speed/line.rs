@@ -3,6 +3,7 @@
 //! Owns: loops around the crates' own functions. Does not own: how they are timed.
 
 use std::hint::black_box;
+use std::ops::Range;
 
 use cassandra_commitlog::{
     Decoder, Descriptor, Entries, Entry, FormatVersion, LogOffset, PartitionUpdate, Plaintext, Position, Sections,
@@ -33,6 +34,16 @@ pub(crate) fn first_section(file: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     let descriptor = Descriptor::parse(file).expect("a descriptor");
     let Ok(Step::Item(section)) = Sections::new(file, &descriptor, Tail::Sealed).step() else { panic!("no section") };
     Entries::new(section.stored, section.start).map(|entry| entry.expect("a sound entry"))
+}
+
+/// Where in a plain segment the bodies of entries stand.
+pub(crate) fn bodies(file: &[u8]) -> Vec<Range<usize>> {
+    let mut bodies = Vec::new();
+    each_entry(file, |_, entry| {
+        let start = entry.body_at.0 as usize;
+        bodies.push(start..start + entry.body.len());
+    });
+    bodies
 }
 
 /// Decodes a segment down to borrowed updates, and hands out those of CDC tables.

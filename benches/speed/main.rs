@@ -19,11 +19,14 @@ use prost::Message as _;
 
 use allocations::allocations_of;
 use image::Image;
-use line::{Publisher, each_entry, each_update, first_section};
+use line::{Publisher, bodies, each_entry, each_update, first_section};
 use measure::{Duel, Effort, Ratio, Row, Target, duel};
 
 /// Ready updates that the encoders are given in turn: as many records as a run has.
 const UPDATES: usize = 256;
+
+/// A row's first column, and what it is to reach; `S` stands for the numbers of the figures with theirs.
+type Id = (&'static str, Target);
 
 fn main() {
     // `cargo bench` says `--bench`. Without it this is a test that everything still works.
@@ -33,13 +36,17 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     println!("{}", measure::machine());
 
-    let orders = Image::orders(folder.path());
-    let mut rows = segment_rows(effort, &orders, ["S1", "S2", "S3", "S3"], true);
+    let (orders, recorded) = (Image::orders(folder.path()), Image::recorded(folder.path()));
+    let lz4 = Image::lz4(folder.path(), &orders);
+    let once = |image: &Image| look(&crc32fast::hash(black_box(&image.file)));
+    let bodies = bodies(&orders.file);
+    let mut each = || black_box(&bodies).iter().for_each(|body| look(&crc32fast::hash(&orders.file[body.clone()])));
+    let mut rows = line_rows(effort, &orders, ("S", Target::None), "one crc32fast pass", &mut || once(&orders));
     rows.extend(encoder_rows(effort, &orders));
-    rows.push(lz4_row(effort, &orders, &Image::lz4(folder.path(), &orders)));
     rows.extend([Format::Protobuf, Format::Json].map(|format| allocation_row(&orders, format)));
-    let recorded = Image::recorded(folder.path());
-    rows.extend(segment_rows(effort, &recorded, ["recorded"; 4], false));
+    rows.extend(line_rows(effort, &orders, ("bare", Target::None), "crc32fast, body by body", &mut each));
+    rows.push(lz4_row(effort, &orders, &lz4));
+    rows.extend(line_rows(effort, &recorded, ("mixed", Target::None), "one crc32fast pass", &mut || once(&recorded)));
 
     for image in [&orders, &recorded] {
         println!("{} entries in {} MiB", image.entries, image.file.len() >> 20);
@@ -48,43 +55,38 @@ fn main() {
     measure::print(&rows);
 }
 
-/// How far a segment goes through the line, against one pass of CRC-32 over all its bytes.
-fn segment_rows(effort: Effort, image: &Image, ids: [&'static str; 4], judged: bool) -> Vec<Row> {
-    let file = &image.file;
-    let mut checksum = || look(&crc32fast::hash(black_box(file)));
-    let mut decoder = Decoder::new(image.schema.clone());
-    let mut row = |id, what, target, ours: &mut dyn FnMut()| {
-        let duel = duel(effort, ours, &mut checksum);
-        let rate = |seconds: f64| file.len() as f64 / seconds / 1e9;
-        let each = duel.ours.cpu / image.entries as f64 * 1e9;
+/// How far a segment goes through the line, against a pass that only sums its bytes up.
+fn line_rows(effort: Effort, image: &Image, id: Id, against: &'static str, sum: &mut dyn FnMut()) -> Vec<Row> {
+    let mut row = |what, id: Id, ours: &mut dyn FnMut()| {
+        let duel = duel(effort, ours, sum);
+        let rate = |seconds: f64| image.file.len() as f64 / seconds / 1e9;
+        let each = |seconds: f64| seconds / image.entries as f64 * 1e9;
         Row {
-            id,
+            id: id.0,
             what,
-            against: "one crc32fast pass",
-            target: if judged { Target::AtLeast(target) } else { Target::None },
+            against,
+            target: id.1,
             reached: duel.speed,
-            ours: format!("{:.2} GB/s, {each:.0} ns an entry", rate(duel.ours.cpu)),
-            theirs: format!("{:.1} GB/s", rate(duel.theirs.cpu)),
+            ours: format!("{:.2} GB/s, {:.0} ns an entry", rate(duel.ours.cpu), each(duel.ours.cpu)),
+            theirs: format!("{:.1} GB/s, {:.1} ns", rate(duel.theirs.cpu), each(duel.theirs.cpu)),
         }
     };
-    let [framing, decoding, protobuf, json] = ids;
+    let numbered = |number, target| if id.0 == "S" { (number, Target::AtLeast(target)) } else { id };
+    let mut decoder = Decoder::new(image.schema.clone());
     let mut rows = vec![
-        row(framing, "framing, both CRCs", 0.50, &mut || {
-            each_entry(file, |_, entry| look(entry));
-        }),
-        row(decoding, "decode to borrowed updates", 0.20, &mut || {
+        row("framing, both CRCs", numbered("S1", 0.5), &mut || each_entry(&image.file, |_, entry| look(entry))),
+        row("decode to borrowed updates", numbered("S2", 0.2), &mut || {
             each_update(image, &mut decoder, |update, _| look(update));
         }),
     ];
-    for (id, what, format) in [(protobuf, "decode + Protobuf", Format::Protobuf), (json, "decode + JSON", Format::Json)]
+    let json = if id.0 == "S" { ("JSON", Target::None) } else { id };
+    for (what, id, format) in
+        [("decode + Protobuf", numbered("S3", 0.1), Format::Protobuf), ("decode + JSON", json, Format::Json)]
     {
         let mut publisher = Publisher::new(format, image);
-        rows.push(row(id, what, 0.10, &mut || {
+        rows.push(row(what, id, &mut || {
             each_update(image, &mut decoder, |update, end| publisher.encode(update, end));
         }));
-    }
-    if let Some(json) = rows.last_mut() {
-        json.target = Target::None;
     }
     rows
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Messages as `prost` generates them.
-#[allow(missing_docs, clippy::all, reason = "generated")]
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all, reason = "generated")]
 pub(crate) mod proto {
     include!("../../crates/event/tests/generated/cassandra_cdc.v1.rs");
 }

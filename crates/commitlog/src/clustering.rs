@@ -16,7 +16,7 @@ const BLOCK: usize = 32;
 
 /// Reads one value for each of these clustering columns and appends them to `out`. `span` turns a value's bytes and
 /// what follows them into a place in the body.
-#[inline]
+#[inline(always)]
 pub(crate) fn clustering<'a>(
     input: &'a [u8],
     columns: &[Column],
@@ -26,7 +26,7 @@ pub(crate) fn clustering<'a>(
     within(Structure::Clustering, blocks(input, columns, span, out))
 }
 
-#[inline]
+#[inline(always)]
 fn blocks<'a>(
     mut input: &'a [u8],
     columns: &[Column],

@@ -45,13 +45,13 @@ impl EncodingStats {
         Ok((rest, stats))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn timestamp<'a>(&self, input: &'a [u8]) -> Parsed<'a, i64> {
         let (rest, delta) = vint::unsigned(input)?;
         Ok((rest, self.min_timestamp.wrapping_add(delta.cast_signed())))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn local_deletion_time<'a>(&self, input: &'a [u8]) -> Parsed<'a, i64> {
         let (rest, delta) = vint::int(input)?;
         let seconds = self.min_local_deletion_time.wrapping_add(delta.cast_unsigned());
@@ -81,12 +81,10 @@ impl EncodingStats {
     }
 
     /// A deletion time, or `None` for the "not deleted" that complex columns carry beside deleted ones.
-    #[inline]
     pub(crate) fn deletion_time<'a>(&self, input: &'a [u8]) -> Parsed<'a, Option<DeletionTime>> {
         within(Structure::DeletionTime, self.deletion_time_fields(input))
     }
 
-    #[inline]
     fn deletion_time_fields<'a>(&self, input: &'a [u8]) -> Parsed<'a, Option<DeletionTime>> {
         let (rest, marked_for_delete_at) = self.timestamp(input)?;
         let (rest, local_deletion_time) = self.local_deletion_time(rest)?;

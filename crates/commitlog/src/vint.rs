@@ -8,7 +8,7 @@ use crate::error::Cause;
 use crate::parse::{Flaw, Parsed, out_of_range, take};
 
 /// An unsigned vint of up to 64 bits. Writers use the shortest form; readers need not insist.
-#[inline]
+#[inline(always)]
 pub(crate) fn unsigned(input: &[u8]) -> Parsed<'_, u64> {
     match input.split_first() {
         Some((&first, rest)) if first < 0x80 => Ok((rest, u64::from(first))),
@@ -18,7 +18,7 @@ pub(crate) fn unsigned(input: &[u8]) -> Parsed<'_, u64> {
 }
 
 /// A vint of two bytes or more. Hand-written: it is read several times an entry (timestamps, deletion times).
-#[inline]
+#[inline(always)]
 fn long(first: u8, rest: &[u8]) -> Parsed<'_, u64> {
     let extra = first.leading_ones();
     // One load and a shift instead of a loop, wherever eight bytes are left, whatever they belong to.
@@ -36,7 +36,7 @@ fn long(first: u8, rest: &[u8]) -> Parsed<'_, u64> {
 }
 
 /// A 32-bit vint. A negative `int` is written sign-extended to 64 bits: exactly those values are taken.
-#[inline]
+#[inline(always)]
 pub(crate) fn int(input: &[u8]) -> Parsed<'_, i32> {
     let (rest, value) = unsigned(input)?;
     match i32::try_from(i64::from_ne_bytes(value.to_ne_bytes())) {
@@ -47,7 +47,7 @@ pub(crate) fn int(input: &[u8]) -> Parsed<'_, i32> {
 
 /// A count of things that take at least `size` bytes each: bounded by the bytes that are left, so that no count of a
 /// hostile segment makes anybody reserve or loop.
-#[inline]
+#[inline(always)]
 pub(crate) fn count<'a>(input: &'a [u8], size: u32, what: &'static str) -> Parsed<'a, u32> {
     let (rest, count) = unsigned(input)?;
     match u32::try_from(count) {
@@ -59,7 +59,7 @@ pub(crate) fn count<'a>(input: &'a [u8], size: u32, what: &'static str) -> Parse
 }
 
 /// A length and as many bytes.
-#[inline]
+#[inline(always)]
 pub(crate) fn bytes(input: &[u8]) -> Parsed<'_, &[u8]> {
     let (rest, len) = unsigned(input)?;
     take(rest, len)
