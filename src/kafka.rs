@@ -4,7 +4,7 @@
 //! Does not own: what a record holds, which hash its key has, what to do after a failure ([`KafkaError::action`] says
 //! what; the pump does it).
 //!
-//! One thread encodes and sends, another serves delivery reports ([`reports`]). For each record the encoder writes key
+//! One thread encodes and sends, another serves delivery reports (`reports`). For each record the encoder writes key
 //! and value into [`Publisher::arena`] and calls [`Publisher::push`]. A run is handed over when it is full, when the
 //! arena is full, and at [`Publisher::flush_runs`]. [`Publisher::settle`] gives the tickets of acknowledged runs back.
 //!

@@ -28,7 +28,7 @@ pub enum TypeCause {
     BrokenUserType(String),
     /// The user type contains itself, directly or through others, or it contains such a type.
     Cycle(String),
-    /// More levels than [`CqlType`] values are read with.
+    /// More levels than [`CqlType`](crate::CqlType) values are read with.
     TooDeep,
     /// More types inside one type than anyone would declare.
     TooLarge,
