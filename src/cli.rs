@@ -23,6 +23,35 @@ Data goes to stdout, everything else to stderr. Try `cassandra-cdc demo` first: 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// The service: publish what Cassandra links into cdc_raw, and delete what is acknowledged
+    Run(Box<Run>),
+    /// Look at everything the service needs, change nothing, and say what to do about what is wrong
+    Check {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Form of the listing
+        #[arg(long, short, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Ask the running agent how it is: lag, segments, what is held and why, what to do next
+    Status {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Form of the listing
+        #[arg(long, short, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Write, check and show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Entries that could not be decoded, kept beside the state
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// The agent's own record of what is done
+    #[command(subcommand)]
+    State(StateCommand),
     /// See it work: recorded segments go through the whole line into a Kafka inside this process
     Demo,
     /// Publish segments again, or somewhere else; never acknowledges, never touches a running agent's state
@@ -39,6 +68,137 @@ pub enum Command {
     },
     /// Print the manual page
     Man,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct ConfigArgs {
+    /// Configuration file
+    #[arg(long, short, value_name = "FILE", env = "CASSANDRA_CDC_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Set one key, for example --set kafka.bootstrap=localhost:9092
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Publish what is there, wait for its acknowledgement, and exit
+    #[arg(long)]
+    pub once: bool,
+    /// Publish nothing and acknowledge nothing: read, decode and count
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where events go
+    #[arg(long, value_enum, default_value_t = SinkKind::Kafka)]
+    pub sink: SinkKind,
+    /// File to append to with `--sink file`
+    #[arg(long, short, value_name = "FILE", required_if_eq("sink", "file"))]
+    pub output: Option<PathBuf>,
+    /// Print topic, key and value of each record, not the value alone
+    #[arg(long)]
+    pub envelope: bool,
+    /// Acknowledge and delete segments although the sink is not Kafka
+    #[arg(long)]
+    pub ack: bool,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Write a commented sample
+    Init {
+        /// File to write, which must not exist; stdout without it
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Say whether the configuration can be used
+    Validate {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Show the configuration
+    Show {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Every key, with the origin of its value
+        #[arg(long)]
+        effective: bool,
+    },
+}
+
+/// `quarantine`.
+#[derive(Debug, Subcommand)]
+pub enum QuarantineCommand {
+    /// List what is kept
+    List {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Form of the listing
+        #[arg(long, short, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Show one item whole
+    Show {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Its name in the listing
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Decode items again with today's schema, publish them, and drop those that Kafka has
+    Retry {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Names in the listing; all without one
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Drop items for good
+    Drop {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Names in the listing
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+/// `state`.
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// Show what is recorded
+    Show {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Form of the listing
+        #[arg(long, short, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Take over the state of another node or agent name: its segments are these
+    Adopt {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Set the checkpoints aside: everything present is read and published again
+    Reset {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
 }
 
 /// Keys of encrypted segments.

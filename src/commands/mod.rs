@@ -16,10 +16,16 @@ use crate::cli::{Cli, Command, KeyStoreArgs};
 use crate::exit::{Ending, Exit, Failure};
 use crate::keystore;
 
+pub mod check;
+pub mod config;
 pub mod demo;
 pub mod inspect;
+pub mod quarantine;
 pub mod replay;
+pub mod run;
 pub mod schema;
+pub mod state;
+pub mod status;
 
 /// Runs a command.
 ///
@@ -28,6 +34,12 @@ pub mod schema;
 pub fn run(cli: Cli) -> Ending {
     match cli.command {
         Command::Demo => demo::run(),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check { config, output } => check::run(&config, output),
+        Command::Status { config, output } => status::run(&config, output),
+        Command::Config(command) => config::run(&command),
+        Command::Quarantine(command) => quarantine::run(&command),
+        Command::State(command) => state::run(&command),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Schema(command) => schema::run(&command),

@@ -1,0 +1,1 @@
+//! The configuration: what was typed, then what is usable.

@@ -1,0 +1,1 @@
+//! Gap records, durable before anything else follows from them.

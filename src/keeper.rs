@@ -1,0 +1,1 @@
+//! The thread that looks at `cdc_raw` and keeps the spool.

@@ -1,0 +1,1 @@
+//! What may be read of each segment, and what has ended.

@@ -1,0 +1,1 @@
+//! Entries that could not be decoded, kept on disk.

@@ -1,0 +1,1 @@
+//! Hard links that outlive foreign deletions.

@@ -1,0 +1,1 @@
+//! Entries in the part of a mapped segment that no marker covers yet.
