@@ -64,7 +64,7 @@ pub use mutation::{Decoder, Mutation, MutationError};
 pub use plaintext::Plaintext;
 pub use schema::{Column, ColumnKind, Schema, TableId, TableSchema};
 pub use schema_problem::{SchemaProblem, Subject, Why};
-pub use section::{Section, Sections, Step, Tail};
+pub use section::{Section, Sections, Step, Tail, sync_marker};
 pub use segment_name::SegmentName;
 pub use system_schema::{ColumnRow, DroppedColumnRow, KeyspaceRow, SystemSchema, TableRow, TypeRow, ViewRow};
 pub use system_tables::system_table;
