@@ -33,15 +33,6 @@ pub struct OpenEnd {
     buffer: Vec<u8>,
 }
 
-/// What was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// The marker is written: the section is closed, and ends at a place that `walk` learns from it.
-    Closed,
-    /// So far reaches what is whole.
-    Open(LogOffset),
-}
-
 impl OpenEnd {
     /// Opens the end of a plain segment.
     ///
@@ -51,8 +42,19 @@ impl OpenEnd {
         Ok(Self { file: File::open(path)?, segment, buffer: Vec::new() })
     }
 
-    /// Hands over the whole entries that stand at or behind `from`, in the section that begins with `marker`. In a plain
-    /// segment file offsets are logical positions.
+    /// Whether the section behind this marker is closed: the marker is written, and `walk` learns from it where the
+    /// section ends.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn is_closed(&self, marker: Marker) -> io::Result<bool> {
+        let mut bytes = [0; 8];
+        let read = self.read_at(&mut bytes, marker.file.0)?;
+        Ok(read == bytes.len() && sync_marker(self.segment, marker.file, bytes).is_some())
+    }
+
+    /// Hands over the whole entries that stand at or behind `from`, in the section that begins with `marker`, and says how
+    /// far they reach; `None` if the section is closed. In a plain segment file offsets are logical positions.
     ///
     /// # Errors
     /// The file can't be read.
@@ -61,12 +63,9 @@ impl OpenEnd {
         marker: Marker,
         from: LogOffset,
         mut each: impl FnMut(Entry<'_>) -> ControlFlow<E>,
-    ) -> io::Result<ControlFlow<E, Found>> {
-        let mut bytes = [0; 8];
-        if self.read_at(&mut bytes, marker.file.0)? == bytes.len()
-            && sync_marker(self.segment, marker.file, bytes).is_some()
-        {
-            return Ok(ControlFlow::Continue(Found::Closed));
+    ) -> io::Result<ControlFlow<E, Option<LogOffset>>> {
+        if self.is_closed(marker)? {
+            return Ok(ControlFlow::Continue(None));
         }
         let mut at = LogOffset(from.0.max(marker.log.0.saturating_add(8)));
         let mut want = GLANCE;
@@ -83,7 +82,7 @@ impl OpenEnd {
                     want = if end == at { want.saturating_mul(2) } else { CHUNK.max(want) };
                     at = end;
                 }
-                ControlFlow::Continue(Read { end, cut: false }) => return Ok(ControlFlow::Continue(Found::Open(end))),
+                ControlFlow::Continue(Read { end, cut: false }) => return Ok(ControlFlow::Continue(Some(end))),
             }
         }
     }
@@ -175,7 +174,7 @@ mod tests {
             self.file.as_file().write_all_at(bytes, at).unwrap();
         }
 
-        fn read(&mut self, from: u32) -> (Vec<Vec<u8>>, Found) {
+        fn read(&mut self, from: u32) -> (Vec<Vec<u8>>, Option<LogOffset>) {
             let mut bodies = Vec::new();
             let found = self.end.read(MARKER, LogOffset(from), |entry| {
                 bodies.push(entry.body.to_vec());
@@ -191,14 +190,14 @@ mod tests {
         let mut written = Written::new(1 << 20);
         let (first, second, third) = (entry(b"first entry"), entry(b"second entry"), entry(b"third entry"));
         let at = [28, 28 + first.len() as u64, 28 + (first.len() + second.len()) as u64];
-        assert_eq!(written.read(0), (vec![], Found::Open(LogOffset(28))));
+        assert_eq!(written.read(0), (vec![], Some(LogOffset(28))));
         written.write(at[0], &first);
         // The third is there before the second: it waits.
         written.write(at[2], &third);
-        assert_eq!(written.read(0), (vec![b"first entry".to_vec()], Found::Open(LogOffset(at[1] as u32))));
+        assert_eq!(written.read(0), (vec![b"first entry".to_vec()], Some(LogOffset(at[1] as u32))));
         // Every byte of the second but the last one.
         written.write(at[1], &second[..second.len() - 1]);
-        assert_eq!(written.read(at[1] as u32), (vec![], Found::Open(LogOffset(at[1] as u32))));
+        assert_eq!(written.read(at[1] as u32), (vec![], Some(LogOffset(at[1] as u32))));
         written.write(at[1], &second);
         let (bodies, _) = written.read(at[1] as u32);
         assert_eq!(bodies, [b"second entry".to_vec(), b"third entry".to_vec()]);
@@ -213,7 +212,7 @@ mod tests {
         written.write(28, &bytes);
         let (found, end) = written.read(0);
         assert!(found == bodies);
-        assert_eq!(end, Found::Open(LogOffset(28 + bytes.len() as u32)));
+        assert_eq!(end, Some(LogOffset(28 + bytes.len() as u32)));
     }
 
     #[test]
@@ -222,7 +221,7 @@ mod tests {
         let bytes = entry(&body);
         let mut written = Written::new(28 + bytes.len() as u64 + 5);
         written.write(28, &bytes);
-        assert_eq!(written.read(0), (vec![body], Found::Open(LogOffset(28 + bytes.len() as u32))));
+        assert_eq!(written.read(0), (vec![body], Some(LogOffset(28 + bytes.len() as u32))));
     }
 
     #[test]
@@ -233,11 +232,11 @@ mod tests {
         written.write(28, &bytes);
         // The next section's marker stands where an entry would.
         written.write(u64::from(next), &marker(next, next + 100));
-        assert_eq!(written.read(next), (vec![], Found::Open(LogOffset(next))));
+        assert_eq!(written.read(next), (vec![], Some(LogOffset(next))));
         // Half a marker is none.
         written.write(20, &marker(20, next)[..4]);
-        assert_eq!(written.read(next), (vec![], Found::Open(LogOffset(next))));
+        assert_eq!(written.read(next), (vec![], Some(LogOffset(next))));
         written.write(20, &marker(20, next));
-        assert_eq!(written.read(next), (vec![], Found::Closed));
+        assert_eq!(written.read(next), (vec![], None));
     }
 }
