@@ -3,10 +3,10 @@
 //! Owns: how far each segment is read, and the order of the steps. Does not own: the steps themselves. One turn does
 //! what can be done now; whoever turns it waits in between (`watch`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cassandra_commitlog::{CdcIndex, LogOffset, Plaintext, Position, SegmentId, SegmentName, Tail};
 use cassandra_progress::{
@@ -15,7 +15,7 @@ use cassandra_progress::{
 };
 use thiserror::Error;
 
-use crate::cdc_raw::CdcRaw;
+use crate::cdc_raw::{CdcRaw, Scanner};
 use crate::checkpoint::{CheckpointStore, StateError};
 use crate::line::{Line, Segment};
 use crate::mapped::Mapped;
@@ -111,8 +111,10 @@ impl Pump {
     /// The pump can't go on. Nothing is lost: what was not acknowledged is read again.
     pub fn turn(&mut self) -> Result<usize, PumpError> {
         let raw = self.raw.clone();
-        let scan = raw.scan().map_err(|error| PumpError::Raw(format!("scan {}", raw.folder().display()), error))?;
-        for segment in scan {
+        let scan = Scanner::new(raw.folder()).scan(Instant::now(), &HashMap::new());
+        for found in scan.segments {
+            let path = raw.folder().join(found.name.to_string());
+            let segment = SegmentFile { name: found.name, path, index: found.index.value() };
             // Without an index nothing of it is durable. Order holds across segments: behind one that still grows
             // nothing is read.
             let Some(index) = segment.index else { continue };
