@@ -11,6 +11,8 @@ mod tests;
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -140,6 +142,21 @@ impl Keeper {
         let _files = lock(&self.shared.files);
         self.shared.raw.delete_orphan(explained)?;
         Ok(self.latest().number)
+    }
+
+    /// Gives a segment that `cdc_raw` has lost a link in the spool, from the directory in which the server writes. Says
+    /// whether it is there.
+    ///
+    /// # Errors
+    /// The directory can't be looked at, or no link can be made.
+    pub fn link_from(&self, folder: &Path, name: SegmentName) -> io::Result<bool> {
+        let files = lock(&self.shared.files);
+        let Some(spool) = &*files else { return Ok(false) };
+        let directory = crate::folder::open_directory(folder)?;
+        match spool.link(directory.as_fd(), name) {
+            Ok(linked) => Ok(linked.is_some()),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     /// Ends the thread and waits for it: at most for the look under way.

@@ -13,10 +13,11 @@ use cassandra_commitlog::{
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Settings, Source, TopicTemplate, Unit};
 use serde_json::{Value, json};
 
-use super::{KeySource, schema_of};
+use super::schema_of;
 use crate::cli::{Inspect, InspectOutput};
 use crate::exit::{Ending, Exit, Failure};
 use crate::filter::Tables;
+use crate::keys::KeySource;
 use crate::mapped::Mapped;
 use crate::segments::{self, SegmentFile};
 use crate::walk::{self, Seen, Walked, walk};
