@@ -12,8 +12,11 @@ use jiff::Timestamp;
 
 mod gauges;
 mod health;
+pub mod http;
+pub mod log;
 mod metrics;
 mod status;
+pub mod systemd;
 
 pub use self::health::{ACKNOWLEDGEMENT, BEAT, Condition, Health, Part};
 pub use self::metrics::{ByReason, Count, Entries, Metrics, PREFIX, Seconds};

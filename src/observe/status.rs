@@ -416,6 +416,19 @@ impl Status {
         }
     }
 
+    /// One line for `systemctl status`.
+    pub fn summary(&self) -> String {
+        let state = self.state.as_str();
+        if let Some(hold) = &self.hold {
+            let at = hold.segment.as_ref().map_or_else(String::new, |segment| format!(" at {segment}"));
+            let text = format!("{state}{at}: {}: {}; {}", hold.reason.as_str(), hold.detail, hold.next_action);
+            // A line break would begin another notification to systemd.
+            return text.replace(char::is_control, " ");
+        }
+        let Lag { bytes, segments, seconds } = self.lag;
+        format!("{state}: {segments} segments, {bytes} bytes, {seconds:.0} s behind")
+    }
+
     /// The same, so many seconds later: an agent whose loop hangs must not look younger than it is.
     pub(super) fn aged(mut self, seconds: f64) -> Self {
         let age = |age: &mut f64| {
