@@ -247,3 +247,132 @@ fn segments(segments: &[SegmentStatus]) -> Table {
     }
     listing
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+    use crate::observe::{
+        CdcRaw, Hold, HoldReason, Identity, Kafka, Lag, Observe, ReadTo, Schema, SegmentState, Spool, State, http,
+    };
+
+    fn at(address: SocketAddr) -> ConfigArgs {
+        ConfigArgs { config: None, set: vec![format!("http.listen={address}")] }
+    }
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)
+    }
+
+    fn running() -> Status {
+        let mut status = Status {
+            state: State::Running,
+            cdc_raw: CdcRaw { readable: true, bytes: 3 << 30, limit: Some(4 << 30), ..CdcRaw::default() },
+            schema: Some(Schema { source: "127.0.0.1:9042".to_owned(), tables: 9, cdc_tables: 2 }),
+            identity: Some(Identity { cluster: "c1".to_owned(), host_id: "6f1c".to_owned(), release: None }),
+            read_to: ReadTo { configured: "written".to_owned(), effective: "synced".to_owned(), fallback: None },
+            kafka: Some(Kafka { connected: true, last_ack_age_seconds: Some(1.0), ..Kafka::default() }),
+            lag: Lag { bytes: 1024, segments: 1, seconds: 0.5 },
+            spool: Spool { enabled: true, bytes: 0, limit: 1 << 30 },
+            ..Status::default()
+        };
+        status.set_segments([SegmentStatus {
+            name: "CommitLog-7-1.log".to_owned(),
+            state: SegmentState::Held,
+            index: Some("4711".to_owned()),
+            acknowledged: 42,
+            read: 43,
+            size: 32 << 20,
+            first_seen: jiff::Timestamp::UNIX_EPOCH,
+            spool: true,
+            reason: None,
+        }]);
+        status
+    }
+
+    fn hold() -> Hold {
+        Hold {
+            reason: HoldReason::MissingTopic,
+            segment: Some("CommitLog-7-1.log".to_owned()),
+            position: Some(42),
+            detail: "topic cassandra.shop.orders is not there".to_owned(),
+            next_action: "create it".to_owned(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_readiness() {
+        let observe = Arc::new(Observe::new());
+        observe.config_valid(true);
+        let address = http::serve(Arc::clone(&observe), loopback()).unwrap();
+        observe.set_status(running());
+        for output in [Output::Table, Output::Json, Output::Jsonl] {
+            assert_eq!(run(&at(address), output).unwrap(), Exit::Fine);
+        }
+        observe.set_status(Status { state: State::Held, hold: Some(hold()), ..running() });
+        assert_eq!(run(&at(address), Output::Table).unwrap(), Exit::Failed);
+    }
+
+    #[test]
+    fn nobody_and_somebody_else_are_told_apart() {
+        let listener = TcpListener::bind(loopback()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stranger = thread::spawn(move || {
+            for body in ["HTTP/1.1 404 Not Found\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nhello", "HTTP/1.1 200 OK\r\n\r\n{}"]
+            {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut question = [0; 512];
+                let length = stream.read(&mut question).unwrap();
+                assert!(question[..length].starts_with(b"GET /statusz HTTP/1.0\r\n"));
+                stream.write_all(body.as_bytes()).unwrap();
+            }
+        });
+        for text in ["does not answer as the agent does", "is not this agent", "is not this agent"] {
+            let failure = run(&at(address), Output::Json).unwrap_err();
+            assert!(failure.exit == Exit::Unreachable && failure.to_string().contains(text), "{failure}");
+        }
+        stranger.join().unwrap();
+        let failure = run(&at(address), Output::Json).unwrap_err();
+        let text = failure.to_string();
+        assert!(failure.exit == Exit::Unreachable && text.contains("systemctl status cassandra-cdc"), "{text}");
+    }
+
+    #[test]
+    fn the_table_says_what_is_wrong_and_what_to_do() {
+        let observe = Observe::new();
+        observe.config_valid(true);
+        observe.metrics.add_published("shop", "orders", 3, 700);
+        let next_action = "give the agent's user the right to create topics".to_owned();
+        observe.set_status(Status { state: State::Held, hold: Some(hold()), next_action, ..running() });
+        let text = as_table(&observe.report());
+        for part in [
+            "held since",
+            "no, hold: missing-topic: topic cassandra.shop.orders is not there",
+            "missing-topic at CommitLog-7-1.log:42",
+            "create it",
+            "c1, host 6f1c",
+            "3.00 GiB of 4.00 GiB",
+            "2 CDC tables of 9, from 127.0.0.1:9042",
+            "connected, 0 records under way, last acknowledgement 1.0 s ago",
+            "3 events",
+            "right to create topics",
+            "spool only",
+        ] {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+        observe.set_status(running());
+        let text = as_table(&observe.report());
+        assert!(text.contains(" ready    yes") && !text.contains("next "), "{text}");
+    }
+
+    #[test]
+    fn who_listens_everywhere_is_asked_here() {
+        for (listens, asked) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")] {
+            assert_eq!(reachable(listens.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
+}

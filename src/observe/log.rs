@@ -86,14 +86,21 @@ pub fn start(level: &str, format: LogFormat) -> Result<LogHandle, Failure> {
 /// A level is ours: of the libraries only warnings are wanted, and none of the CQL driver's, whose complaints come in
 /// our own errors too. Directives (`info,rdkafka=debug`) are taken as they are.
 fn targets(level: &str) -> Result<Targets, Failure> {
-    if let Ok(level) = level.parse::<LevelFilter>() {
+    // An empty word would be taken for a level.
+    let as_level = |word: &str| word.trim().parse::<LevelFilter>().ok().filter(|_| !word.trim().is_empty());
+    if let Some(level) = as_level(level) {
         let targets = Targets::new().with_default(level.min(LevelFilter::WARN));
         return Ok(targets.with_target("scylla", LevelFilter::OFF).with_target(env!("CARGO_CRATE_NAME"), level));
     }
-    level.parse().map_err(|error| {
-        let text = format!("log.level `{level}`: {error}; use error, warn, info, debug or trace");
+    let wrong = |why: &dyn fmt::Display| {
+        let text = format!("log.level `{level}`: {why}; use error, warn, info, debug or trace, or target=level");
         Failure::text(Exit::Config, text)
-    })
+    };
+    // A word alone would be taken for a target of which everything is wanted.
+    if let Some(part) = level.split(',').find(|part| !part.contains('=') && as_level(part).is_none()) {
+        return Err(wrong(&format_args!("`{part}` is no level")));
+    }
+    level.parse().map_err(|error| wrong(&error))
 }
 
 type Lines<S> = Box<dyn Layer<S> + Send + Sync>;
@@ -186,5 +193,123 @@ struct Limit(Arc<Limiter>);
 impl<S: Subscriber> Layer<S> for Limit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         self.0.admits(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::Command;
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Written {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    impl Written {
+        fn take(&self) -> Vec<String> {
+            let bytes = mem::take(&mut *self.0.lock().unwrap());
+            String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn a_flood_is_cut_per_place_and_what_was_left_out_is_counted() {
+        let (limiter, written) = (Arc::new(Limiter::default()), Written::default());
+        let lines = tracing_subscriber::fmt::layer().with_writer(written.clone()).with_ansi(false).without_time();
+        let subscriber = tracing_subscriber::registry().with(Limit(Arc::clone(&limiter))).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            for number in 0..1000 {
+                tracing::warn!(number, "a flood of {number}");
+                if number % 100 == 0 {
+                    tracing::info!("rare");
+                }
+            }
+            let got = written.take();
+            assert_eq!(got.iter().filter(|line| line.contains("a flood of")).count(), 20);
+            assert_eq!(got.iter().filter(|line| line.contains("rare")).count(), 10);
+            limiter.turn();
+            let got = written.take();
+            assert_eq!(got.len(), 1, "{got:?}");
+            assert!(got[0].contains("980 more lines in 10 s like this one, suppressed: a flood of 20"), "{got:?}");
+            tracing::warn!("another place");
+            limiter.turn();
+            assert_eq!(written.take().len(), 1, "a new window, and nothing was left out");
+        });
+    }
+
+    #[test]
+    fn a_level_is_that_of_our_own_lines() {
+        let enables = |level: &str, target, of| targets(level).unwrap().would_enable(target, &of);
+        use tracing::Level;
+        assert!(enables("debug", "cassandra_cdc::pump", Level::DEBUG));
+        assert!(!enables("debug", "hyper", Level::INFO) && enables("debug", "hyper", Level::WARN));
+        assert!(!enables("trace", "scylla::cluster", Level::ERROR));
+        assert!(!enables("error", "hyper", Level::WARN) && !enables("error", "cassandra_cdc", Level::WARN));
+        assert!(enables("warn,hyper=trace", "hyper", Level::TRACE));
+        for wrong in ["loud", "info,loud", "hyper=loud", ""] {
+            let failure = targets(wrong).unwrap_err();
+            let named = failure.to_string().contains(&format!("log.level `{wrong}`"));
+            assert!(failure.exit == Exit::Config && named, "{failure}");
+        }
+    }
+
+    /// The log of a service, in a process of its own: it is there once in a process.
+    #[test]
+    #[ignore = "started by the test beside it"]
+    fn service() {
+        let format = match std::env::var("TEST_FORMAT").unwrap().as_str() {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Auto,
+        };
+        let log = start("info", format).unwrap();
+        tracing::info!(segment = "CommitLog-7-1.log", "first");
+        tracing::debug!("second");
+        log.set_level("debug").unwrap();
+        tracing::debug!("third");
+        assert!(log.set_level("loud").is_err());
+        tracing::debug!("fourth");
+        assert!(start("info", format).is_err());
+    }
+
+    fn lines_of_a_service(format: &str) -> Vec<String> {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "observe::log::tests::service", "--ignored", "--nocapture"]);
+        // Inherited from whoever runs the tests, and not of this output.
+        let output = command.env("TEST_FORMAT", format).env("JOURNAL_STREAM", "1:2").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_level_changes_while_the_agent_runs() {
+        let text = lines_of_a_service("auto");
+        assert_eq!(text.len(), 3, "{text:?}");
+        assert!(text[0].contains(" INFO first segment=\"CommitLog-7-1.log\""), "{text:?}");
+        assert!(text[1].ends_with("DEBUG third") && text[2].ends_with("DEBUG fourth"), "{text:?}");
+        let json = lines_of_a_service("json");
+        let first: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
+        assert_eq!((&first["message"], &first["level"]), (&"first".into(), &"INFO".into()));
+        assert_eq!((first["segment"].as_str(), json.len()), (Some("CommitLog-7-1.log"), 3));
     }
 }

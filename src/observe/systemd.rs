@@ -75,3 +75,121 @@ fn notify(states: &[NotifyState<'_>]) {
         tracing::warn!(%error, "systemd could not be told");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::observe::Part;
+
+    /// What a service does, in a process of its own: the environment of this one can't be changed safely.
+    #[test]
+    #[ignore = "started by the tests beside it"]
+    fn service() {
+        if std::env::var_os("TEST_HANGS").is_some() {
+            ready(Arc::new(Observe::new().with_old_beats())).unwrap();
+            thread::sleep(Duration::from_secs(60));
+        }
+        let observe = Arc::new(Observe::new());
+        observe.beat(Part::Pump);
+        ready(observe).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        reloading();
+        reloaded();
+        stopping();
+    }
+
+    struct Service {
+        child: Child,
+        socket: UnixDatagram,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Service {
+        fn start(watchdog: Option<Duration>, hangs: bool) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("notify");
+            let socket = UnixDatagram::bind(&path).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "observe::systemd::tests::service", "--ignored"]);
+            command.env("NOTIFY_SOCKET", &path).env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+            if let Some(watchdog) = watchdog {
+                command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+            }
+            if hangs {
+                command.env("TEST_HANGS", "1");
+            }
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            Self { child, socket, _folder: folder }
+        }
+
+        fn next(&self) -> String {
+            let mut buffer = [0; 4096];
+            let length = self.socket.recv(&mut buffer).expect("a notification");
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        }
+
+        /// All up to this one.
+        fn until(&self, what: &str) -> Vec<String> {
+            let started = Instant::now();
+            let mut got = Vec::new();
+            while started.elapsed() < Duration::from_secs(20) {
+                got.push(self.next());
+                if got.last().is_some_and(|last| last.starts_with(what)) {
+                    return got;
+                }
+            }
+            panic!("no {what} in {got:?}");
+        }
+    }
+
+    impl Drop for Service {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_while_the_loops_turn() {
+        let service = Service::start(Some(Duration::from_millis(200)), false);
+        assert_eq!(service.next(), "READY=1\nSTATUS=starting: 0 segments, 0 bytes, 0 s behind\n");
+        let mut got = service.until("RELOADING=1");
+        let reloading = got.pop().unwrap();
+        assert!(reloading.contains("\nMONOTONIC_USEC="), "{reloading}");
+        assert!(!got.is_empty() && got.iter().all(|fed| fed.starts_with("WATCHDOG=1\nSTATUS=starting")), "{got:?}");
+        service.until("READY=1");
+        service.until("STOPPING=1\nSTATUS=draining\n");
+    }
+
+    #[test]
+    fn the_watchdog_starves_when_a_loop_hangs() {
+        let service = Service::start(Some(Duration::from_millis(200)), true);
+        assert!(service.next().starts_with("READY=1"));
+        for _ in 0..3 {
+            let told = service.next();
+            assert!(told.starts_with("STATUS=not live: pump: last turn 3"), "{told}");
+        }
+    }
+
+    #[test]
+    fn without_a_watchdog_none_is_fed() {
+        let service = Service::start(None, false);
+        let got = service.until("STOPPING=1");
+        assert!(got.iter().all(|state| !state.contains("WATCHDOG")), "{got:?}");
+    }
+
+    #[test]
+    fn without_systemd_nothing_happens() {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            ready(Arc::new(Observe::new())).unwrap();
+            reloading();
+            reloaded();
+            stopping();
+        }
+    }
+}
