@@ -9,6 +9,8 @@ use std::time::Duration;
 use comfy_table::Table;
 use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
 use indicatif::{HumanBytes, HumanDuration};
+use serde::Deserialize as _;
+use serde_json::Value;
 
 use super::print;
 use crate::cli::{ConfigArgs, Output};
@@ -26,22 +28,27 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470
 
 /// Runs the command.
 pub(super) fn run(config: &ConfigArgs, output: Output) -> Ending {
-    let address = address(config)?;
+    let (text, exit) = ask(address(config)?, output)?;
+    print(text.as_bytes())?;
+    Ok(exit)
+}
+
+/// What the agent says, and how the command ends.
+fn ask(address: SocketAddr, output: Output) -> Result<(String, Exit), Failure> {
     let answer = get(address, "/statusz").map_err(|error| silent(address, error))?;
-    let report: Report = serde_json::from_slice(&answer).map_err(|error| stranger(address, error))?;
+    let is_not_ours = |error: serde_json::Error| stranger(address, error);
+    // As the agent said it: a member that only a newer agent knows is shown too.
+    let value: Value = serde_json::from_slice(&answer).map_err(is_not_ours)?;
+    let report = Report::deserialize(&value).map_err(is_not_ours)?;
     if report.version.is_empty() {
         return Err(stranger(address, "it does not say its version"));
     }
-    match output {
-        Output::Table => print(as_table(&report).as_bytes())?,
-        // As the agent said it: a member that only a newer agent knows is shown too.
-        Output::Jsonl => print(&[answer.trim_ascii_end(), b"\n"].concat())?,
-        Output::Json => {
-            let value: serde_json::Value = serde_json::from_slice(&answer).map_err(|error| stranger(address, error))?;
-            print(format!("{value:#}\n").as_bytes())?
-        }
+    let text = match output {
+        Output::Table => as_table(&report),
+        Output::Json => format!("{value:#}\n"),
+        Output::Jsonl => format!("{value}\n"),
     };
-    Ok(if report.ready.ok { Exit::Fine } else { Exit::Failed })
+    Ok((text, if report.ready.ok { Exit::Fine } else { Exit::Failed }))
 }
 
 /// Where the agent listens.
@@ -72,7 +79,7 @@ fn get(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&reachable(address), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER).read_to_end(&mut answer)?;
     let is_good = answer.starts_with(b"HTTP/1.") && answer.get(8..13) == Some(b" 200 ");
@@ -259,10 +266,6 @@ mod tests {
         CdcRaw, Hold, HoldReason, Identity, Kafka, Lag, Observe, ReadTo, Schema, SegmentState, Spool, State, http,
     };
 
-    fn at(address: SocketAddr) -> ConfigArgs {
-        ConfigArgs { config: None, set: vec![format!("http.listen={address}")] }
-    }
-
     fn loopback() -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)
     }
@@ -310,11 +313,14 @@ mod tests {
         observe.config_valid(true);
         let address = http::serve(Arc::clone(&observe), loopback()).unwrap();
         observe.set_status(running());
-        for output in [Output::Table, Output::Json, Output::Jsonl] {
-            assert_eq!(run(&at(address), output).unwrap(), Exit::Fine);
-        }
+        let said = |output| ask(address, output).unwrap();
+        assert_eq!(said(Output::Table).1, Exit::Fine);
+        let (json, exit) = said(Output::Json);
+        assert_eq!((serde_json::from_str::<Report>(&json).unwrap().status.state, exit), (State::Running, Exit::Fine));
+        let (jsonl, exit) = said(Output::Jsonl);
+        assert_eq!((jsonl.lines().count(), exit), (1, Exit::Fine));
         observe.set_status(Status { state: State::Held, hold: Some(hold()), ..running() });
-        assert_eq!(run(&at(address), Output::Table).unwrap(), Exit::Failed);
+        assert_eq!(said(Output::Table).1, Exit::Failed);
     }
 
     #[test]
@@ -332,11 +338,11 @@ mod tests {
             }
         });
         for text in ["does not answer as the agent does", "is not this agent", "is not this agent"] {
-            let failure = run(&at(address), Output::Json).unwrap_err();
+            let failure = ask(address, Output::Json).unwrap_err();
             assert!(failure.exit == Exit::Unreachable && failure.to_string().contains(text), "{failure}");
         }
         stranger.join().unwrap();
-        let failure = run(&at(address), Output::Json).unwrap_err();
+        let failure = ask(address, Output::Json).unwrap_err();
         let text = failure.to_string();
         assert!(failure.exit == Exit::Unreachable && text.contains("systemctl status cassandra-cdc"), "{text}");
     }
