@@ -9,8 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, StatxFlags, statx};
 use rustix::io::Errno;
+
+use crate::mapped::Access;
 
 /// What the file system says of a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,5 +166,102 @@ pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether one of two paths lies in the other, however they are written. Their last parts need not be there.
+pub(crate) fn nested(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (resolved(one)?, resolved(other)?);
+    Ok(one.starts_with(&other) || other.starts_with(&one))
+}
+
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let whole = std::path::absolute(path)?;
+            match (whole.parent(), whole.file_name()) {
+                (Some(parent), Some(name)) => Ok(parent.canonicalize().unwrap_or(parent.to_owned()).join(name)),
+                _ => Ok(whole),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Whether two directories are one mount: no link leads from one mount into another, even of the same file system.
+pub(crate) fn same_mount(one: &Path, other: &Path) -> io::Result<bool> {
+    let look = |path| statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS | StatxFlags::MNT_ID);
+    let (one, other) = (look(one)?, look(other)?);
+    Ok((one.stx_dev_major, one.stx_dev_minor, one.stx_mnt_id)
+        == (other.stx_dev_major, other.stx_dev_minor, other.stx_mnt_id))
+}
+
+/// The file systems on which links, mappings and the order of names after a power loss are what the agent counts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// ext4, or an older one of its family.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// Another one, by its magic number.
+    Other(u64),
+}
+
+impl FileSystem {
+    /// The one that holds this file or directory.
+    ///
+    /// # Errors
+    /// The system can't be asked.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(match rustix::fs::statfs(path)?.f_type as u64 {
+            0xEF53 => Self::Ext4,
+            0x5846_5342 => Self::Xfs,
+            other => Self::Other(other),
+        })
+    }
+
+    /// How files on it are read best.
+    pub fn access(self) -> Access {
+        match self {
+            Self::Ext4 | Self::Xfs => Access::Map,
+            Self::Other(_) => Access::Read,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_made_anew_is_another_one_even_if_it_gets_the_same_number() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("cdc_raw");
+        let mut folder = Folder::new(&path);
+        assert_eq!(folder.refresh().unwrap(), Presence::Missing);
+        for _ in 0..10 {
+            std::fs::create_dir(&path).unwrap();
+            assert_eq!(folder.refresh().unwrap(), Presence::Reopened);
+            assert_eq!(folder.refresh().unwrap(), Presence::Same);
+            std::fs::remove_dir(&path).unwrap();
+        }
+        std::fs::write(&path, "").unwrap();
+        assert!(folder.refresh().is_err(), "a file is no directory");
+    }
+
+    #[test]
+    fn paths_in_one_another_are_found_however_they_are_written() {
+        let parent = tempfile::tempdir().unwrap();
+        let raw = parent.path().join("cdc_raw");
+        std::fs::create_dir(&raw).unwrap();
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&raw, &link).unwrap();
+        for inside in [raw.join("spool"), link.join("spool"), raw.join("../cdc_raw"), parent.path().to_owned()] {
+            assert!(nested(&inside, &raw).unwrap(), "{}", inside.display());
+        }
+        assert!(!nested(&parent.path().join("cdc_raw_spool"), &raw).unwrap());
+        assert!(same_mount(&raw, parent.path()).unwrap());
+        assert!(!same_mount(&raw, Path::new("/proc")).unwrap());
+        assert_eq!(FileSystem::of(Path::new("/proc")).unwrap().access(), Access::Read);
     }
 }

@@ -89,6 +89,7 @@ impl Keeper {
             record_gap,
             counts: Counts::default(),
             floor_released: None,
+            spooled: HashMap::new(),
         };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || turns.run(&*beat))?;
         Ok(Self { shared, waker, thread: Some(thread) })
@@ -126,6 +127,8 @@ impl Keeper {
         let spool = lock(&self.shared.files);
         self.shared.raw.delete(name, right)?;
         if let Some(spool) = &*spool {
+            // Where cdc_raw had lost it, this is the file to keep.
+            self.shared.raw.keep(spool.descriptor(), &[&name.to_string()])?;
             spool.unlink(name)?;
         }
         lock(&self.shared.acknowledged).remove(&name);
@@ -173,6 +176,8 @@ struct Turns {
     record_gap: RecordGap,
     counts: Counts,
     floor_released: Option<Instant>,
+    /// What the spool held when it could last be read.
+    spooled: HashMap<SegmentName, Meta>,
 }
 
 impl Turns {
@@ -214,7 +219,7 @@ impl Turns {
             Some(Ok(spooled)) => (spooled, true),
             Some(Err(error)) => {
                 problems.push(error.to_string());
-                (HashMap::new(), false)
+                (std::mem::take(&mut self.spooled), false)
             }
         };
         let mut raw = self.scanner.scan(at, &spooled);
@@ -227,6 +232,7 @@ impl Turns {
             self.keep_limits(spool, &mut spooled, room, &mut problems);
         }
         drop(files);
+        self.spooled.clone_from(&spooled);
         self.counts.backward_indexes = self.scanner.backward();
         self.counts.overflows = self.watch.overflows();
         self.counts.watching = self.watch.is_watching();
