@@ -7,7 +7,7 @@
 mod index;
 mod scanner;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
