@@ -10,7 +10,7 @@ mod scanner;
 pub(crate) mod tests;
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cassandra_commitlog::SegmentName;
@@ -96,12 +96,7 @@ impl CdcRaw {
         if right.identity().segment != name.id {
             return Err(io::Error::new(ErrorKind::InvalidInput, "the right to delete is of another segment"));
         }
-        let directory = match folder::open_directory(&self.folder) {
-            Ok(directory) => directory,
-            // Without the directory there is nothing to delete.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let Some(directory) = self.open()? else { return Ok(()) };
         let (log, index) = (name.to_string(), name.index_name());
         self.keep(directory.as_fd(), &[&log, &index])?;
         fault::point("reap.log")?;
@@ -116,7 +111,7 @@ impl CdcRaw {
     /// # Errors
     /// The log is there after all, or the index can't be unlinked.
     pub fn delete_orphan(&self, explained: Explained) -> io::Result<()> {
-        let directory = folder::open_directory(&self.folder)?;
+        let Some(directory) = self.open()? else { return Ok(()) };
         let name = explained.segment;
         if folder::meta(directory.as_fd(), &name.to_string())?.is_some() {
             return Err(io::Error::new(ErrorKind::InvalidInput, format!("{name} is there: its index stays")));
@@ -124,6 +119,14 @@ impl CdcRaw {
         fault::point("orphan.idx")?;
         folder::unlink(directory.as_fd(), &name.index_name())?;
         fault::point("orphan.done")
+    }
+
+    /// The directory, if it is there: without it there is nothing to delete.
+    fn open(&self) -> io::Result<Option<OwnedFd>> {
+        match folder::open_directory(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     /// If finished segments are kept: links files into where they go, durably. A crash may have left some there.

@@ -9,8 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use crate::mapped::Access;
 
@@ -33,16 +34,22 @@ pub struct Meta {
 const STAT_BLOCK: u64 = 512;
 
 impl Meta {
-    pub(crate) fn of(stat: &Stat) -> Self {
-        let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    fn of(stat: &Statx) -> Self {
+        let seconds = Duration::from_secs(u64::try_from(stat.stx_mtime.tv_sec).unwrap_or(0));
         Self {
-            inode: stat.st_ino as u64,
-            links: stat.st_nlink as u64,
-            len: u64::try_from(stat.st_size).unwrap_or(0),
-            allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(STAT_BLOCK),
-            modified: SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(stat.st_mtime_nsec as u64),
+            inode: stat.stx_ino,
+            links: stat.stx_nlink.into(),
+            len: stat.stx_size,
+            allocated: stat.stx_blocks.saturating_mul(STAT_BLOCK),
+            modified: SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(stat.stx_mtime.tv_nsec.into()),
         }
     }
+}
+
+/// What is at a name in a directory: never what a link there leads to. `statx`, because its numbers have the same widths
+/// on all machines.
+fn look(directory: BorrowedFd<'_>, name: impl Arg) -> rustix::io::Result<Statx> {
+    statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
 }
 
 /// One name in a directory.
@@ -119,9 +126,9 @@ pub(crate) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
         if name == c"." || name == c".." {
             continue;
         }
-        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match look(directory, name) {
             Ok(stat) => {
-                let kind = FileType::from_raw_mode(stat.st_mode);
+                let kind = FileType::from_raw_mode(stat.stx_mode.into());
                 entries.push(Entry { name: name.to_owned(), kind, meta: Meta::of(&stat) });
             }
             Err(Errno::NOENT) => {}
@@ -154,7 +161,7 @@ pub(crate) fn bytes_below(directory: BorrowedFd<'_>, name: &CStr) -> u64 {
 
 /// What is at this name in a directory, if something is.
 pub(crate) fn meta(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Meta>> {
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match look(directory, name) {
         Ok(stat) => Ok(Some(Meta::of(&stat))),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),

@@ -308,11 +308,17 @@ impl Turns {
         let short = room.filter(|room| room.free < room.floor);
         for name in spool.too_much(spooled, short.filter(|_| !paused)) {
             let from = lock(&self.shared.acknowledged).get(&name).copied();
-            let released = Explained::by_gap(name, || (self.record_gap)(name, GapKind::SpoolReleased, from))
-                .and_then(|explained| spool.release(&explained));
+            let released = Explained::by_gap(name, || (self.record_gap)(name, GapKind::SpoolReleased, from)).and_then(
+                |explained| {
+                    spool.release(&explained)?;
+                    // The same record explains the index, if it is still there.
+                    self.shared.raw.delete_orphan(explained)
+                },
+            );
             match released {
                 Ok(()) => {
                     spooled.remove(&name);
+                    lock(&self.shared.acknowledged).remove(&name);
                     self.counts.released += 1;
                     self.floor_released = short.map(|_| Instant::now()).or(self.floor_released);
                     tracing::error!(segment = %name, "given up unpublished: the spool is at its limit");

@@ -133,13 +133,18 @@ fn what_exceeds_the_limit_goes_oldest_first_and_only_after_its_gap_is_recorded()
     // As long as cdc_raw holds them too, the spool costs nothing.
     let scan = until(&keeper, |scan| !scan.segments[0].server_holds());
     assert_eq!(scan.spool_bytes, 0);
-    [1, 2, 3].map(|id| fs::remove_file(node.raw().join(log(id))).unwrap());
+    for id in [1, 2, 3] {
+        node.index(id, "100\nCOMPLETED");
+        fs::remove_file(node.raw().join(log(id))).unwrap();
+    }
     let scan = until(&keeper, |scan| scan.problems.iter().any(|problem| problem.contains("the disk is full")));
     assert!(holds(&scan, &[1, 2, 3]) && scan.spool_bytes == 3 * 8192, "nothing goes without a record");
     fails.store(false, Ordering::Release);
     let scan = until(&keeper, |scan| holds(scan, &[2, 3]));
     assert_eq!((scan.counts.released, scan.spool_bytes), (1, 2 * 8192));
     assert_eq!(*gaps.lock().unwrap(), [(1, Some(4711))]);
+    assert!(!node.raw().join(name(1).index_name()).exists(), "its index is explained by the same record");
+    assert!(keeper.acknowledged().is_empty());
 }
 
 #[test]
@@ -216,11 +221,18 @@ fn a_directory_made_anew_is_watched_again() {
     assert!(holds(&scan, &[1]) && !scan.is_whole(), "the spool still has it");
     fs::create_dir(node.raw()).unwrap();
     let scan = until(&keeper, |scan| scan.counts.watching && scan.raw == RawState::Ready);
-    node.segment(2);
-    let started = Instant::now();
-    let scan = keeper.wait_newer(scan.number, PATIENCE);
-    assert!(started.elapsed() < crate::watch::RESCAN / 2, "a hint, not the timer");
-    assert!(holds(&scan, &[1, 2]) || holds(&keeper.wait_newer(scan.number, PATIENCE), &[1, 2]));
+    // A hint, not the timer, which may come at the same time once, but not each time.
+    let mut fastest = Duration::MAX;
+    let mut number = scan.number;
+    for id in 2..6 {
+        let started = Instant::now();
+        node.segment(id);
+        while keeper.latest().segments.iter().all(|view| view.name != name(id)) {
+            number = keeper.wait_newer(number, PATIENCE).number;
+        }
+        fastest = fastest.min(started.elapsed());
+    }
+    assert!(fastest < crate::watch::RESCAN / 4, "{fastest:?}");
 }
 
 #[test]
@@ -228,7 +240,9 @@ fn without_a_spool_and_a_directory_it_looks_and_beats_all_the_same_and_stops_at_
     let node = Node::new();
     let beats = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = Arc::clone(&beats);
-    let beat = move || drop(counted.fetch_add(1, Ordering::AcqRel));
+    let beat = move || {
+        counted.fetch_add(1, Ordering::AcqRel);
+    };
     let raw = CdcRaw::new(&node.folder.path().join("later"));
     let mut keeper = Keeper::start(raw, None, no_gaps(), Box::new(beat)).unwrap();
     let scan = keeper.wait_newer(0, PATIENCE);
@@ -239,7 +253,7 @@ fn without_a_spool_and_a_directory_it_looks_and_beats_all_the_same_and_stops_at_
     let started = Instant::now();
     assert_eq!(keeper.wait_newer(scan.number, Duration::from_millis(20)).number, 2);
     keeper.stop();
-    assert!(started.elapsed() < Duration::from_millis(120));
+    assert!(started.elapsed() < Duration::from_millis(500));
 }
 
 /// Where the child finds its folders; without it the test is empty.
@@ -269,7 +283,8 @@ fn the_child_of_the_next_test() {
 #[test]
 fn a_death_at_any_step_loses_nothing_and_the_next_run_completes_it() {
     let steps = ["spool.link", "spool.linked", "move.link", "move.done", "reap.log", "reap.idx", "reap.done"];
-    for place in steps.into_iter().chain(["spool.unlink", "spool.unlinked"]) {
+    let unlinks = [("spool.unlink", 1), ("spool.unlinked", 1), ("spool.unlink", 2), ("spool.unlinked", 2)];
+    for (place, time) in steps.into_iter().map(|place| (place, 1)).chain(unlinks) {
         let node = Node::new();
         let parent = node.folder.path();
         fs::create_dir(parent.join("done")).unwrap();
@@ -281,7 +296,7 @@ fn a_death_at_any_step_loses_nothing_and_the_next_run_completes_it() {
         let ended = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "keeper::tests::the_child_of_the_next_test"])
             .env(CHILD, parent)
-            .env("CASSANDRA_CDC_FAULT", format!("{place}=kill:1"))
+            .env("CASSANDRA_CDC_FAULT", format!("{place}=kill:{time}"))
             .output()
             .unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended.status), Some(9), "{place}: {ended:?}");
