@@ -45,7 +45,8 @@ fn write_sample(path: &Path) -> Ending {
 
 /// The configuration as a file: what was typed, or with `effective` all that counts and from where.
 fn shown(loaded: &Loaded, effective: bool) -> String {
-    let is_typed = |setting: &&Setting| !matches!(setting.origin, Origin::Default | Origin::Derived(_) | Origin::Yaml(_));
+    let is_typed =
+        |setting: &&Setting| !matches!(setting.origin, Origin::Default | Origin::Derived(_) | Origin::Yaml(_));
     let settings: Vec<&Setting> = loaded.origins.iter().filter(|setting| effective || is_typed(setting)).collect();
     let mut text = String::new();
     for (section, _) in SECTIONS {

@@ -43,7 +43,7 @@ pub(crate) fn size(bytes: u64) -> String {
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |word: &str| if wrong.len() > 3 && word.starts_with(wrong) { 1 } else { distance(wrong, word) };
     let (distance, word) = known.map(|word| (distance(word), word)).min()?;
-    (distance <= wrong.len().max(3) / 3).then_some(word)
+    (distance <= wrong.len().div_ceil(3)).then_some(word)
 }
 
 /// Letters to be changed, added or left out to make one word of another.

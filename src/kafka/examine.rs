@@ -46,8 +46,7 @@ pub fn examine(settings: &KafkaSettings, topics: &[String]) -> Result<Vec<TopicF
         });
     }
     // One request for all: a cluster that does not answer it costs one timeout.
-    let there: Vec<&str> =
-        facts.iter().filter(|topic| topic.partitions > 0).map(|topic| topic.name.as_str()).collect();
+    let there: Vec<&str> = facts.iter().filter(|topic| topic.partitions > 0).map(|topic| topic.name.as_str()).collect();
     let mut configs = admin.configs(&there);
     for topic in &mut facts {
         topic.config = configs.remove(&topic.name);
