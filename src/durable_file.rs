@@ -182,7 +182,7 @@ impl Folder {
     /// # Errors
     /// What the system said.
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = self.all_names()?;
+        let mut names = names(&self.directory)?;
         names.retain(|name| !name.starts_with('.'));
         names.sort();
         Ok(names)
@@ -193,19 +193,7 @@ impl Folder {
     /// # Errors
     /// What the system said.
     pub fn sweep(&self) -> io::Result<()> {
-        let names = self.all_names()?;
-        names.iter().filter(|name| name.starts_with(UNFINISHED)).try_for_each(|name| self.remove(name).map(drop))
-    }
-
-    fn all_names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.directory)? {
-            // Nobody but us writes here, and our names are ASCII.
-            names.extend(
-                entry?.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned),
-            );
-        }
-        Ok(names)
+        sweep(&self.directory)
     }
 
     /// The size of a file in bytes; none if there is no such file.
@@ -281,6 +269,23 @@ fn rename_to_none(directory: &File, from: &OsStr, to: &OsStr) -> rustix::io::Res
         }
         renamed => renamed,
     }
+}
+
+/// Removes what crashes left unfinished in a directory. Only for who holds the lock of the state directory.
+pub(crate) fn sweep(directory: &File) -> io::Result<()> {
+    for name in names(directory)?.iter().filter(|name| name.starts_with(UNFINISHED)) {
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn names(directory: &File) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        // Nobody but us writes here, and our names are ASCII.
+        names.extend(entry?.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
+    }
+    Ok(names)
 }
 
 /// A name that leads out of no folder: names may come from a command line.

@@ -18,6 +18,7 @@ use crate::keystore;
 
 pub mod check;
 pub mod config;
+mod configured;
 pub mod demo;
 pub mod inspect;
 pub mod quarantine;

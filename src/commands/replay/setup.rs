@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use cassandra_commitlog::{Schema, TableSchema};
 use cassandra_event::{Format, Int64, KeyFormat, Settings, TopicTemplate, Unit};
 use serde_json::{Map, Value};
-use tempfile::NamedTempFile;
 
 use crate::cli::{EventArgs, FormatKind, Int64Kind, KafkaArgs, KeyKind, Replay, SinkKind, UnitKind};
+use crate::durable_file::NewFile;
 use crate::exit::{Exit, Failure};
 use crate::filter::Tables;
 use crate::interrupt;
@@ -69,9 +69,9 @@ pub(super) fn settings(events: &EventArgs, cluster: &str, host_id: &str) -> Resu
     })
 }
 
-/// The file of `--sink file`, under a temporary name until it is whole.
+/// The file of `--sink file`, without its name until it is whole.
 pub(super) struct Output {
-    file: NamedTempFile,
+    file: NewFile,
     path: PathBuf,
 }
 
@@ -84,18 +84,14 @@ impl Output {
                 format!("{}: it exists already, and is not overwritten", path.display()),
             ));
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(folder).map_err(cannot)?;
-        let writer = file.reopen().map_err(cannot)?;
+        let file = NewFile::beside(path, "output").map_err(cannot)?;
+        let writer = file.file().try_clone().map_err(cannot)?;
         Ok((Self { file, path: path.to_owned() }, writer))
     }
 
     /// Gives the file its name.
     pub(super) fn keep(self) -> Result<(), Failure> {
-        let cannot = |error| Failure::io(self.path.display(), error);
-        self.file.as_file().sync_all().map_err(cannot)?;
-        self.file.persist_noclobber(&self.path).map_err(|error| cannot(error.error))?;
-        Ok(())
+        self.file.keep().map_err(|error| Failure::io(self.path.display(), error))
     }
 }
 
