@@ -161,14 +161,30 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        let directory = open_directory(path)?;
+        let folder = Self::of(open_directory(path)?, path, what)?;
+        folder.directory.sync_all()?;
+        Ok(folder)
+    }
+
+    /// Opens the folder if it is there.
+    ///
+    /// # Errors
+    /// The system refuses, or others than its owner could read the folder.
+    pub fn find(path: &Path, what: &'static str) -> io::Result<Option<Self>> {
+        match open_directory(path) {
+            Ok(directory) => Self::of(directory, path, what).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of(directory: File, path: &Path, what: &'static str) -> io::Result<Self> {
         let mode = directory.metadata()?.mode() & 0o7777;
         if mode & 0o077 != 0 {
             let path = path.display();
             let text = format!("{path} has mode {mode:04o}; it must be 0700: chmod 0700 {path}");
             return Err(io::Error::new(ErrorKind::PermissionDenied, text));
         }
-        directory.sync_all()?;
         Ok(Self { path: path.to_owned(), directory, what })
     }
 

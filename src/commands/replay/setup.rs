@@ -204,7 +204,7 @@ fn topic_creation(text: &str) -> Result<TopicCreation, Failure> {
     Ok(TopicCreation { partitions: number(partitions)?, replication: number(replication)? })
 }
 
-fn kafka_failure(error: KafkaError) -> Failure {
+pub(in crate::commands) fn kafka_failure(error: KafkaError) -> Failure {
     let exit = match error {
         KafkaError::Unreachable { .. } => Exit::Unreachable,
         KafkaError::Credentials { .. } => Exit::Permission,
@@ -215,7 +215,7 @@ fn kafka_failure(error: KafkaError) -> Failure {
     Failure::new(exit, error)
 }
 
-pub(super) fn sink_failure(error: SinkError) -> Failure {
+pub(in crate::commands) fn sink_failure(error: SinkError) -> Failure {
     match error {
         SinkError::Kafka(error) => kafka_failure(error),
         SinkError::Write(error) => Failure::io("write events", error),
