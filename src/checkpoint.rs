@@ -19,6 +19,7 @@ use cassandra_progress::{
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::durable_file::{self, NewFile};
+use crate::fault;
 
 fn file_name(generation: Generation) -> &'static str {
     match generation {
@@ -224,6 +225,7 @@ impl StateDir {
         for generation in [Generation::A, Generation::B] {
             let name = file_name(generation);
             let aside = format!("{name}.{suffix}");
+            fault::point("checkpoint.set-aside").map_err(|error| self.io("set aside", name, error))?;
             let renamed = rustix::fs::renameat_with(
                 &self.directory,
                 name,

@@ -259,7 +259,10 @@ impl Folder {
     /// # Errors
     /// What the system said.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rename_to_none(&self.directory, plain(from)?.as_ref(), plain(to)?.as_ref())?)
+        let (from, to) = (plain(from)?, plain(to)?);
+        fault::step(self.what, "move")?;
+        rename_to_none(&self.directory, from.as_ref(), to.as_ref())?;
+        fault::step(self.what, "moved")
     }
 
     /// Removes a file. Says whether it was there.
@@ -267,7 +270,9 @@ impl Folder {
     /// # Errors
     /// What the system said.
     pub fn remove(&self, name: &str) -> io::Result<bool> {
-        match rustix::fs::unlinkat(&self.directory, plain(name)?, AtFlags::empty()) {
+        let name = plain(name)?;
+        fault::step(self.what, "remove")?;
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
