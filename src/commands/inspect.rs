@@ -293,7 +293,7 @@ pub(super) fn brief(event: &Value) -> String {
     event.to_string()
 }
 
-fn hex_dump(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn hex_dump(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     for (row, line) in bytes.chunks(16).enumerate() {
         write!(out, "    {:08x} ", row * 16)?;
         for byte in line {

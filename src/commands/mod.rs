@@ -16,6 +16,7 @@ use crate::exit::{Ending, Exit, Failure};
 
 pub mod check;
 pub mod config;
+mod configured;
 pub mod demo;
 pub mod inspect;
 pub mod quarantine;

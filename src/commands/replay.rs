@@ -26,7 +26,7 @@ use crate::walk::{self, Damage, Seen, walk};
 
 use self::setup::sink_failure;
 
-mod setup;
+pub(super) mod setup;
 
 /// How often delivery reports are collected, the resume file is written and the bar is moved.
 const TICK: Duration = Duration::from_millis(200);

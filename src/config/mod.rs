@@ -236,3 +236,6 @@ fn wrong(problems: &[impl fmt::Display]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Failure::text(Exit::Config, lines.join("\n"))
 }
+
+#[cfg(test)]
+mod tests;
