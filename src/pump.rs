@@ -311,11 +311,6 @@ impl Pump {
         Ok(())
     }
 
-    /// Whether a look after this one was published.
-    pub fn has_newer_scan(&self, scan: &Scan) -> bool {
-        self.keeper.latest().number > scan.number
-    }
-
     /// Whether all that this look shows, and that may be read, is published and acknowledged, and nothing is about to end.
     pub fn is_done(&self, scan: &Scan) -> bool {
         let let_go = |view: &&View| !view.server_holds() && !self.reaped.contains_key(&view.name);
