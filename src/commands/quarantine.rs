@@ -161,7 +161,7 @@ fn retry(quarantine: &mut Quarantine, names: &[String], configured: &Configured)
         let mut sent = Vec::new();
         for (name, entry) in batch {
             match retry.send(entry)? {
-                Ok(records) => sent.push((name, records)),
+                Ok(()) => sent.push(name),
                 Err(why) => {
                     eprintln!("{name}: kept: {why}");
                     left += 1;
@@ -169,9 +169,9 @@ fn retry(quarantine: &mut Quarantine, names: &[String], configured: &Configured)
             }
         }
         retry.deliver()?;
-        for (name, records) in sent {
+        for name in sent {
             quarantine.drop_item(name).map_err(|error| Failure::io(name, error))?;
-            eprintln!("{name}: published in {records} records, and dropped");
+            eprintln!("{name}: published, and dropped");
         }
     }
     Ok(if left == 0 { Exit::Fine } else { Exit::Failed })
@@ -228,8 +228,8 @@ struct Retry<'a> {
 }
 
 impl Retry<'_> {
-    /// Hands over the records of an entry, or says why there are none.
-    fn send(&mut self, kept: &KeptEntry) -> Result<Result<usize, String>, Failure> {
+    /// Hands over the records of an entry, or says why it does not.
+    fn send(&mut self, kept: &KeptEntry) -> Result<Result<(), String>, Failure> {
         let line = self.lines.entry((kept.cluster.clone(), kept.host_id.clone())).or_insert_with(|| {
             let encoder = Encoder::new((self.settings)(&kept.cluster, &kept.host_id));
             Line::new(Arc::clone(&self.schema), encoder, Wanted { tables: self.tables.clone(), ..Wanted::default() })
@@ -247,7 +247,7 @@ impl Retry<'_> {
             }
         }
         match line.entry(&segment, kept.version, &entry, &mut self.sink, &mut self.ledger) {
-            Ok(done) => Ok(Ok(done.records)),
+            Ok(_) => Ok(Ok(())),
             Err(SinkError::Kafka(error @ (KafkaError::MissingTopic { .. } | KafkaError::TooLarge { .. }))) => {
                 Ok(Err(error.to_string()))
             }
