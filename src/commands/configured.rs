@@ -18,6 +18,9 @@ use crate::exit::{Exit, Failure};
 use crate::filter::Tables;
 use crate::kafka::KafkaSettings;
 
+/// An encoder's settings on a node of this cluster and host id.
+pub(super) type EventSettings = Box<dyn Fn(&str, &str) -> Settings>;
+
 /// What is configured.
 pub(super) struct Configured {
     /// The state directory.
@@ -34,8 +37,8 @@ pub(super) struct Configured {
     pub(super) tables: Tables,
     /// Where records go.
     pub(super) kafka: KafkaSettings,
-    /// How events of a cluster and host look.
-    pub(super) events: Box<dyn Fn(&str, &str) -> Settings>,
+    /// How events look.
+    pub(super) events: EventSettings,
 }
 
 /// Reads the configuration.
