@@ -5,11 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use cassandra_commitlog::{Plaintext, Position, SegmentName, Tail};
-use cassandra_event::{DeadLetter, Format, Int64, KeyFormat, TopicTemplate, Unit};
+use cassandra_event::{DeadLetter, Format, Int64, KeyFormat, Settings, TopicTemplate, Unit};
 
 use super::*;
 use crate::demo::broker::DemoBroker;
 use crate::demo::node;
+use crate::filter::Tables;
 use crate::kafka::KafkaSettings;
 use crate::walk::{self, Seen};
 
