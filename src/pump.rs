@@ -158,8 +158,9 @@ impl Pump {
                         return ControlFlow::Continue(());
                     }
                     let line = &mut self.line;
-                    match line.entry(&segment, descriptor.version, &entry, &mut self.sink, &mut self.ledger) {
-                        Ok(done) => {
+                    match line.entry(&segment, descriptor.version, &entry, false, &mut self.sink, &mut self.ledger) {
+                        Ok(None) => Ok(()),
+                        Ok(Some(done)) => {
                             self.events += done.records as u64;
                             if let Some(error) = done.rejected {
                                 tracing::warn!(%segment, position = %entry.end(), "dead-lettered: {error}");
