@@ -234,7 +234,8 @@ impl Line {
     }
 
     /// Takes what an entry says of the schema, and nothing else of it: for entries before the place where reading begins.
-    pub fn entry_passed(&mut self, segment: &Segment, version: FormatVersion, entry: &Entry<'_>) {
+    /// Says whether the schema changed.
+    pub fn entry_passed(&mut self, segment: &Segment, version: FormatVersion, entry: &Entry<'_>) -> bool {
         let position = Position { segment: segment.name.id, offset: entry.end() };
         self.take_schema();
         let mut changes = Vec::new();
@@ -244,7 +245,7 @@ impl Line {
                 changes.extend(timeline.changes_in(&update));
             }
         }
-        self.follow(position, changes);
+        self.follow(position, changes)
     }
 
     /// Dead-letters an entry whose events Kafka does not take.
@@ -261,7 +262,7 @@ impl Line {
         ledger: &mut Ledger,
     ) -> Result<Done, SinkError> {
         // Its DDL counts all the same.
-        self.entry_passed(segment, version, entry);
+        let schema_changed = self.entry_passed(segment, version, entry);
         let position = Position { segment: segment.name.id, offset: entry.end() };
         let source = Source { segment: &segment.file_name, position };
         let rejected = Rejected::Refused(detail.to_owned());
@@ -269,7 +270,7 @@ impl Line {
         self.dead_letter(&rejected, entry, version, &source, sink.arena());
         let outcome = Outcome::DeadLettered;
         self.send(position, outcome, sink, ledger)?;
-        Ok(Done { outcome, rejected: Some(rejected), records: self.records.len(), schema_changed: false })
+        Ok(Done { outcome, rejected: Some(rejected), records: self.records.len(), schema_changed })
     }
 
     /// Sends a gap record.

@@ -210,7 +210,9 @@ impl Replaying {
         let walked = walk(&file.name, &mapped, options, &mut plaintext, |descriptor, seen| {
             match seen {
                 Seen::Section(_) => {}
-                Seen::Entry(entry) => self.line.entry_passed(&segment, descriptor.version, &entry),
+                Seen::Entry(entry) => {
+                    self.line.entry_passed(&segment, descriptor.version, &entry);
+                }
                 Seen::Damage(damage) => damaged.push(damage.to_string()),
             }
             if interrupt::came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
