@@ -238,16 +238,16 @@ impl Retry<'_> {
         let (segment, entry) = (Segment::new(kept.segment), kept.entry());
         // First to nowhere: what still can't be decoded has its dead letter already.
         let (mut nowhere, mut nothing) = (Sink::Count(Vec::new()), Ledger::new(Window::default()));
-        let tried = line.entry(&segment, kept.version, &entry, &mut nowhere, &mut nothing).map_err(sink_failure)?;
-        match (tried.rejected, tried.outcome) {
-            (Some(error), _) => return Ok(Err(format!("still {}: {error}", error.reason()))),
-            (None, Outcome::Published) => {}
-            (None, _) => {
+        let tried = line.entry(&segment, kept.version, &entry, false, &mut nowhere, &mut nothing);
+        match tried.map_err(sink_failure)?.map(|done| (done.rejected, done.outcome)) {
+            Some((Some(error), _)) => return Ok(Err(format!("still {}: {error}", error.reason()))),
+            Some((None, Outcome::Published)) => {}
+            _ => {
                 let text = "nothing in it is of a wanted table with cdc = true; `quarantine drop` drops it";
                 return Ok(Err(text.to_owned()));
             }
         }
-        match line.entry(&segment, kept.version, &entry, &mut self.sink, &mut self.ledger) {
+        match line.entry(&segment, kept.version, &entry, false, &mut self.sink, &mut self.ledger) {
             Ok(_) => Ok(Ok(())),
             Err(SinkError::Kafka(error @ (KafkaError::MissingTopic { .. } | KafkaError::TooLarge { .. }))) => {
                 Ok(Err(error.to_string()))
