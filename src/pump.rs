@@ -15,6 +15,7 @@ mod delivery;
 mod finish;
 mod hold;
 mod intake;
+mod partitions;
 mod reading;
 mod report;
 mod schema;
@@ -34,6 +35,7 @@ use self::delivery::Delivery;
 pub use self::delivery::MakeSettings;
 use self::hold::{Hold, Reason};
 use self::intake::Intake;
+pub use self::partitions::Partitions;
 use self::reading::Reading;
 pub use self::report::Limits;
 pub use self::schema::{SchemaSource, pull};
@@ -188,20 +190,20 @@ pub struct Pump {
 
 impl Pump {
     /// A pump into Kafka.
-    pub fn to_kafka(parts: Parts, options: Options, settings: MakeSettings) -> Self {
-        let delivery = Delivery::kafka(settings, Arc::clone(&parts.observe));
+    pub fn to_kafka(parts: Parts, options: Options, settings: MakeSettings, partitions: Partitions) -> Self {
+        let delivery = Delivery::kafka(settings, partitions, Arc::clone(&parts.observe));
         Self::new(parts, options, delivery)
     }
 
     /// A pump into another sink.
     pub fn to_sink(parts: Parts, options: Options, sink: Sink) -> Self {
-        let delivery = Delivery::other(Some(sink), Arc::clone(&parts.observe));
+        let delivery = Delivery::other(sink, Arc::clone(&parts.observe));
         Self::new(parts, options, delivery)
     }
 
     fn new(parts: Parts, options: Options, delivery: Delivery) -> Self {
         let report = report::Reporter::new(parts.identity);
-        let mut pump = Self {
+        Self {
             options: Options { acknowledges: options.acknowledges && parts.store.is_some(), ..options },
             keeper: parts.keeper,
             commitlog: parts.commitlog,
@@ -228,9 +230,7 @@ impl Pump {
             totals: Totals::default(),
             events: 0,
             deleted: 0,
-        };
-        pump.rewind_schema();
-        pump
+        }
     }
 
     /// The outcomes of the entries of all segments that were deleted.
@@ -261,11 +261,17 @@ impl Pump {
         self.observe.beat(Part::Pump);
         let before = self.events;
         self.take_in(scan)?;
+        if self.saved_place.is_none() {
+            // Only now every segment has its place in the order, also one whose record was not saved any more.
+            self.rewind_schema();
+            self.saved_place = self.place();
+        }
         let tried = self.hold.as_ref().is_none_or(|hold| hold.left().is_zero());
         if tried {
             self.attempt(|pump| {
                 pump.delivery.connect()?;
                 pump.take_news();
+                pump.delivery.look_at_partitions()?;
                 pump.send_gaps()?;
                 pump.read(scan)
             })?;

@@ -12,6 +12,7 @@ use cassandra_progress::{Checkpoint, Node, Totals};
 
 use crate::cdc_raw::CdcRaw;
 use crate::checkpoint::StateDir;
+use crate::config::OnPartitionChange;
 use crate::demo::broker::{DemoBroker, DemoConsumer, DemoRecord};
 use crate::demo::node;
 use crate::exit::{Ending, Exit, Failure};
@@ -22,7 +23,7 @@ use crate::lifecycle::ReadTo;
 use crate::line::{Line, Wanted};
 use crate::mapped::Access;
 use crate::observe::{Identity, Observe};
-use crate::pump::{Options, Parts, Pump, SchemaSource};
+use crate::pump::{Options, Partitions, Parts, Pump, SchemaSource};
 
 /// Partitions of each topic.
 const PARTITIONS: i32 = 12;
@@ -113,8 +114,9 @@ fn pump(folder: &Path, cdc_raw: &Path, line: Line, broker: &DemoBroker, node: No
         observe,
     };
     let options = Options { read_to: ReadTo::Synced, salvage: false, access: Access::Map, acknowledges: true };
+    let partitions = Partitions::open(None, OnPartitionChange::Warn).map_err(|error| Failure::new(Exit::Bug, error))?;
     let settings = KafkaSettings { bootstrap: broker.bootstrap(), topic_limits: false, ..KafkaSettings::default() };
-    Ok(Pump::to_kafka(parts, options, Box::new(move || Ok(settings.clone()))))
+    Ok(Pump::to_kafka(parts, options, Box::new(move || Ok(settings.clone())), partitions))
 }
 
 /// Shows what has come back since the last time.

@@ -40,6 +40,8 @@ pub struct KafkaSettings {
     pub arena_bytes: usize,
     /// How topics are made that do not exist; `None`: they are not.
     pub create_topics: Option<TopicCreation>,
+    /// Partitions of a topic beyond this number are not used.
+    pub pinned: BTreeMap<String, u32>,
     /// Whether each topic is asked for its own limit. In-process brokers don't know the request, and let it time out.
     pub topic_limits: bool,
     /// How long a look at metadata, or the creation of a topic, may take.
@@ -59,6 +61,7 @@ impl Default for KafkaSettings {
             run_records: 256,
             arena_bytes: 4 << 20,
             create_topics: None,
+            pinned: BTreeMap::new(),
             topic_limits: true,
             lookup_timeout: Duration::from_secs(10),
             properties: BTreeMap::new(),

@@ -2,8 +2,11 @@
 //!
 //! Owns: when the cluster is asked, and the limits that come of it. Does not own: the requests themselves (`admin`).
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::Producer;
 
 use super::admin::{self, Admin};
@@ -24,12 +27,32 @@ impl Publisher {
             Some(partitions) => partitions,
             None => self.create(name)?,
         };
+        let partitions = self.settings.pinned.get(name).map_or(partitions, |pinned| partitions.min(*pinned));
         let limit = self.limit(name)?;
         let id = TopicId(u32::try_from(self.topics.len()).map_err(|_| KafkaError::Bug("more topics than numbers"))?);
         let first = self.runs.add_buckets(partitions);
         self.topics.push(Topic { name: name.to_owned(), partitions, first, limit, counts: TopicCounts::default() });
         self.names.insert(name.to_owned(), id);
         Ok(id)
+    }
+
+    /// The topics in use, and how many of their partitions.
+    pub fn topics(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.topics.iter().map(|topic| (topic.name.as_str(), topic.partitions))
+    }
+
+    /// The partitions of every topic of the cluster, as it says now.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn all_partitions(&self) -> Result<BTreeMap<String, u32>, KafkaError> {
+        let metadata = self.producer.client().fetch_metadata(None, self.settings.lookup_timeout).map_err(|error| {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            KafkaError::Topic { action: "look up", topic: "(all)".to_owned(), code }
+        })?;
+        let count = |topic: &MetadataTopic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
+        let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
+        Ok(topics.map(|topic| (topic.name().to_owned(), count(topic))).collect())
     }
 
     fn partitions(&self, name: &str) -> Result<Option<u32>, KafkaError> {

@@ -138,6 +138,8 @@ pub struct Metrics {
     pub producer_rebuilds: Counter,
     /// Times that records were sent one by one to find the poison one.
     pub isolation_runs: Counter,
+    /// Topics whose number of partitions changed.
+    pub partition_changes: Counter,
     /// Records in the producer's queue.
     pub producer_queue_messages: Count,
     /// Bytes in the producer's queue.
@@ -220,6 +222,7 @@ impl Metrics {
             delivery_failures: all.add("delivery_failures", "Failed delivery reports", Family::default()),
             producer_rebuilds: all.counter("producer_rebuilds", "Kafka producers made anew after a failure"),
             isolation_runs: all.counter("isolation_runs", "Searches for the one record that Kafka refuses"),
+            partition_changes: all.counter("partition_changes", "Topics whose number of partitions changed"),
             producer_queue_messages: all.count("producer_queue_messages", "Unacknowledged records"),
             producer_queue_bytes: all.count("producer_queue_bytes", "Bytes of unacknowledged records"),
             window_entries: all.count("window_entries", "Entries read and not acknowledged"),

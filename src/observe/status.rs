@@ -104,13 +104,15 @@ pub enum HoldReason {
     MissingTopic,
     /// Kafka: the dead-letter topic does not take records.
     DeadLetterTopic,
+    /// Kafka: the number of a topic's partitions is another one.
+    PartitionsChanged,
     /// Kafka: an error without a rule.
     UnknownError,
 }
 
 impl HoldReason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Damage,
         Self::InvalidIndex,
         Self::UnknownVersion,
@@ -122,6 +124,7 @@ impl HoldReason {
         Self::Credentials,
         Self::MissingTopic,
         Self::DeadLetterTopic,
+        Self::PartitionsChanged,
         Self::UnknownError,
     ];
 
@@ -139,6 +142,7 @@ impl HoldReason {
             Self::Credentials => "credentials",
             Self::MissingTopic => "missing-topic",
             Self::DeadLetterTopic => "dead-letter-topic",
+            Self::PartitionsChanged => "partitions-changed",
             Self::UnknownError => "unknown-error",
         }
     }

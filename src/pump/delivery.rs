@@ -12,6 +12,7 @@ use cassandra_commitlog::Position;
 use cassandra_progress::{Ledger, Window};
 
 use super::hold::{Hold, Reason};
+use super::partitions::{Looked, Partitions};
 use super::{PumpError, Trouble};
 use crate::interrupt;
 use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher, TopicCounts};
@@ -33,10 +34,12 @@ pub type MakeSettings = Box<dyn Fn() -> Result<KafkaSettings, KafkaError> + Send
 
 /// Where records go, and what is outstanding.
 pub(super) struct Delivery {
-    make: Option<MakeSettings>,
+    make: Option<(MakeSettings, Partitions)>,
     sink: Option<Sink>,
     pub(super) ledger: Ledger,
     pub(super) isolation: Isolation,
+    /// The producer is to be made anew although nothing is wrong with it.
+    renew: bool,
     observe: Arc<Observe>,
 }
 
@@ -79,14 +82,22 @@ impl Isolation {
 
 impl Delivery {
     /// To Kafka, once it can be reached.
-    pub(super) fn kafka(make: MakeSettings, observe: Arc<Observe>) -> Self {
-        Self { make: Some(make), ..Self::other(None, observe) }
+    pub(super) fn kafka(make: MakeSettings, partitions: Partitions, observe: Arc<Observe>) -> Self {
+        let ledger = Ledger::new(Window::default());
+        Self {
+            make: Some((make, partitions)),
+            sink: None,
+            ledger,
+            isolation: Isolation::default(),
+            renew: false,
+            observe,
+        }
     }
 
     /// To another sink.
-    pub(super) fn other(sink: Option<Sink>, observe: Arc<Observe>) -> Self {
+    pub(super) fn other(sink: Sink, observe: Arc<Observe>) -> Self {
         let ledger = Ledger::new(Window::default());
-        Self { make: None, sink, ledger, isolation: Isolation::default(), observe }
+        Self { make: None, sink: Some(sink), ledger, isolation: Isolation::default(), renew: false, observe }
     }
 
     /// Whether there is something that takes records.
@@ -121,8 +132,9 @@ impl Delivery {
 
     /// Connects, if that is to be done.
     pub(super) fn connect(&mut self) -> Result<(), Trouble> {
-        let (None, Some(make)) = (&self.sink, &self.make) else { return Ok(()) };
-        let connected = make().and_then(|settings| Publisher::connect(&settings));
+        let (None, Some((make, partitions))) = (&self.sink, &self.make) else { return Ok(()) };
+        let connected =
+            make().and_then(|settings| Publisher::connect(&KafkaSettings { pinned: partitions.pinned(), ..settings }));
         match connected {
             Ok(mut publisher) => {
                 let observe = Arc::clone(&self.observe);
@@ -134,6 +146,21 @@ impl Delivery {
                 Ok(())
             }
             Err(error) => Err(hold_for(&error)?.into()),
+        }
+    }
+
+    /// Looks whether topics have other partitions than before.
+    pub(super) fn look_at_partitions(&mut self) -> Result<(), Trouble> {
+        let (Some((_, partitions)), Some(Sink::Kafka(sink))) = (&mut self.make, &mut self.sink) else { return Ok(()) };
+        let looked = partitions.look(sink.publisher(), &self.observe);
+        match looked.map_err(|error| PumpError::State("keep the numbers of", "partitions".to_owned(), error))? {
+            Looked::AsBefore => Ok(()),
+            // As if it was broken off: what is on its way is waited for, the rest is read again, for a new producer.
+            Looked::Changed => {
+                self.renew = true;
+                Err(SinkError::Kafka(KafkaError::Interrupted).into())
+            }
+            Looked::Halt(hold) => Err(hold.into()),
         }
     }
 
@@ -155,8 +182,9 @@ impl Delivery {
             Action::Hold(_) | Action::Credentials => Some(hold_for(&error)?),
         };
         let unreported = self.publisher().is_some_and(|publisher| publisher.in_flight() > 0);
+        let renew = std::mem::take(&mut self.renew);
         match self.publisher() {
-            Some(publisher) if !fatal && !unreported && hold.is_none() => publisher.abandon(),
+            Some(publisher) if !renew && !fatal && !unreported && hold.is_none() => publisher.abandon(),
             // A producer that comes later looks its topics up anew.
             Some(_) => {
                 self.observe.metrics.producer_rebuilds.inc();

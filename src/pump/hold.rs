@@ -103,6 +103,9 @@ impl HoldReason {
             Self::Credentials => "see the sasl.* and ssl.* properties; files are read again with each try",
             Self::MissingTopic => "create the topic, or set kafka.create_topics",
             Self::DeadLetterTopic => "see the dead-letter topic's limits and rights; nothing is skipped",
+            Self::PartitionsChanged => {
+                "set kafka.on_partition_change to warn (keys move once) or pin, and restart the agent"
+            }
             Self::UnknownError => "see the detail and the broker's log; it is tried again by itself",
         }
     }

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use crate::keys::KeySource;
 use crate::line::{Line, Wanted};
 use crate::mapped::Access;
 use crate::observe::{Identity, Observe, Part};
-use crate::pump::{self, Limits, MakeSettings, Options, Parts, Pump, SchemaSource};
+use crate::pump::{self, Limits, MakeSettings, Options, Partitions, Parts, Pump, SchemaSource};
 use crate::quarantine::Quarantine;
 use crate::sink::{Lines, Sink};
 use crate::spool::{self, Spool, SpoolError};
@@ -62,6 +63,8 @@ pub(super) fn pump(
         gaps = Some(GapLog::open(store.path(), &settings).map_err(at_state)?);
         quarantine = Some(Quarantine::open_to_keep(store.path(), &settings).map_err(at_state)?);
     }
+    let counts = store.as_ref().map(|store| store.path().join("partitions.json"));
+    let partitions = Partitions::open(counts, config.kafka.on_partition_change).map_err(at_state)?;
     let line = line(config, pulled, settings, store.as_ref())?.keeping(quarantine);
     let parts = Parts {
         keeper: keeper(config, acknowledges, gaps.clone(), observe)?,
@@ -82,7 +85,7 @@ pub(super) fn pump(
         acknowledges,
     };
     let mut pump = match sink(arguments)? {
-        None => Pump::to_kafka(parts, options, kafka(&arguments.config, current)),
+        None => Pump::to_kafka(parts, options, kafka(&arguments.config, current), partitions),
         Some(sink) => Pump::to_sink(parts, options, sink),
     };
     pump.set_limits(Limits {
@@ -185,6 +188,7 @@ fn line(
         Ok(earlier) => earlier.flatten(),
         Err(error) => {
             tracing::error!("{error:#}");
+            set_aside(kept.as_deref());
             None
         }
     };
@@ -203,6 +207,15 @@ fn line(
     }
     let wanted = Wanted { tables: config.cassandra.tables.clone(), ..Wanted::default() };
     Ok(Line::following(timeline, Encoder::new(settings), wanted))
+}
+
+/// Keeps a damaged file for whoever looks at it.
+fn set_aside(kept: Option<&Path>) {
+    let Some(path) = kept else { return };
+    let aside = path.with_extension(format!("damaged.{}", jiff::Timestamp::now().as_second()));
+    if let Err(error) = std::fs::rename(path, &aside) {
+        tracing::warn!(%error, "set {} aside", path.display());
+    }
 }
 
 /// What is known before anything was read: the configured file, which counts as written when it was changed last.
