@@ -22,6 +22,7 @@ pub struct Place {
     pub state: PathBuf,
     pub spool: PathBuf,
     pub bootstrap: String,
+    pub with_spool: bool,
     /// More arguments of every run, such as `--set`.
     pub arguments: Vec<String>,
 }
@@ -35,15 +36,22 @@ impl Place {
             state: folder.join("state"),
             spool: folder.join("cdc_spool"),
             bootstrap,
+            with_spool: false,
             arguments: Vec::new(),
         };
         fs::write(folder.join("schema.json"), mutations::schema_file()).unwrap();
-        place.configure(HOST, false);
+        place.configure(HOST);
         place
     }
 
-    /// Writes the configuration file.
-    pub fn configure(&self, host: &str, spool: bool) {
+    /// Turns the spool on or off.
+    pub fn spool(&mut self, on: bool) {
+        self.with_spool = on;
+        self.configure(HOST);
+    }
+
+    /// Writes the configuration file of the agent of this node.
+    pub fn configure(&self, host: &str) {
         let text = format!(
             r#"
 [cassandra]
@@ -70,7 +78,7 @@ format = "text"
             self.folder.join("schema.json"),
             self.state,
             self.spool,
-            if spool { "on" } else { "off" },
+            if self.with_spool { "on" } else { "off" },
             self.bootstrap,
         );
         fs::write(self.config(), text).unwrap();

@@ -10,9 +10,17 @@
 
 mod agent;
 mod broker;
+mod hazards;
+mod kills;
 mod mutations;
 mod node;
 mod random;
 mod rig;
 mod segment;
 mod stand_in;
+mod state;
+
+/// The seed of a test, or the one that `CRASH_SEED` sets for all.
+fn seed(own: u64) -> u64 {
+    std::env::var("CRASH_SEED").ok().map_or(own, |text| text.parse().expect("CRASH_SEED is a number"))
+}

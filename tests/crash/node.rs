@@ -368,6 +368,12 @@ impl Node {
         }
     }
 
+    /// An id that no segment gets.
+    pub fn skip_id(&mut self) -> i64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
     /// The segment being written.
     pub fn active_id(&mut self) -> i64 {
         self.active().id

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use super::agent::{Agent, CLUSTER, HOST, Place};
 use super::broker::{Broker, Event, Got};
 use super::mutations::Kind;
-use super::node::{Fate, Node, Options, Written, list};
+use super::node::{Fate, Node, Options, Written, id_of, list};
+use super::segment::index_name;
 
 /// How long the agent may take for what is left: generous, since a test machine may be busy with anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,6 +28,8 @@ pub struct Rig {
     pub bystanders: BTreeSet<String>,
     /// Segments whose events may be missing: deleted before the agent could have them.
     pub excused: BTreeSet<i64>,
+    /// Segments of which there was an index and no log.
+    pub orphans: BTreeSet<i64>,
     folder: TempDir,
 }
 
@@ -37,7 +40,15 @@ impl Rig {
         let node = Node::new(folder.path(), options);
         let broker = Broker::start();
         let place = Place::new(folder.path(), broker.bootstrap());
-        let mut rig = Self { node, broker, place, bystanders: BTreeSet::new(), excused: BTreeSet::new(), folder };
+        let mut rig = Self {
+            node,
+            broker,
+            place,
+            bystanders: BTreeSet::new(),
+            excused: BTreeSet::new(),
+            orphans: BTreeSet::new(),
+            folder,
+        };
         rig.stand_by("README");
         rig
     }
@@ -46,6 +57,14 @@ impl Rig {
     pub fn stand_by(&mut self, name: &str) {
         fs::write(self.node.cdc_raw.join(name), "not yours").unwrap();
         self.bystanders.insert(name.to_owned());
+    }
+
+    /// An index without a log: a server that switched its blocking off while it was blocked leaves one.
+    pub fn orphan_index(&mut self) {
+        let id = self.node.skip_id();
+        let name = index_name(&self.node.log_name(id));
+        fs::write(self.node.cdc_raw.join(name), "12345\nCOMPLETED").unwrap();
+        self.orphans.insert(id);
     }
 
     pub fn path(&self) -> &std::path::Path {
@@ -83,20 +102,16 @@ impl Rig {
 
     /// Durable entries without event or dead letter.
     pub fn missing(&self) -> Vec<&Written> {
-        let (events, letters) = self.broker.look(|got| {
-            let events: BTreeSet<u32> = got.events.iter().map(|event| event.number).collect();
-            let letters: BTreeSet<String> =
-                got.letters.iter().filter_map(|letter| letter["id"].as_str()).map(str::to_owned).collect();
-            (events, letters)
-        });
-        let there = |(number, written): &(usize, &Written)| match written.kind {
-            Kind::Cdc => events.contains(&(*number as u32)),
-            Kind::Unknown => letters.contains(&entry_id(written)),
-            Kind::Plain | Kind::Local => true,
-        };
-        let durable = self.node.journal.iter().enumerate().filter(|(_, written)| written.fate == Fate::Durable);
-        let expected = durable.filter(|(_, written)| !self.excused.contains(&written.segment));
-        expected.filter(|entry| !there(entry)).map(|(_, written)| written).collect()
+        self.broker.look(|got| {
+            let there = |number: usize, written: &Written| match written.kind {
+                Kind::Cdc => got.numbers.contains(&(number as u32)),
+                Kind::Unknown => got.letter_ids.contains(&entry_id(written)),
+                Kind::Plain | Kind::Local => true,
+            };
+            let durable = self.node.journal.iter().enumerate().filter(|(_, written)| written.fate == Fate::Durable);
+            let expected = durable.filter(|(_, written)| !self.excused.contains(&written.segment));
+            expected.filter(|(number, written)| !there(*number, written)).map(|(_, written)| written).collect()
+        })
     }
 
     /// Waits until everything durable has come, and `cdc_raw` holds what it should.
@@ -156,6 +171,15 @@ impl Rig {
     pub fn judge_no_gap(&self) {
         assert!(self.gaps().is_empty(), "{:?}", self.gaps());
         self.judge_letters();
+    }
+
+    /// Every gap record is of an index without a log.
+    #[track_caller]
+    pub fn judge_gaps(&self) {
+        for gap in self.gaps() {
+            let id = id_of(gap["source"]["segment"].as_str().expect("a segment"));
+            assert!(gap["gap"] == "index-without-log" && self.orphans.contains(&id), "{gap}");
+        }
     }
 
     /// Every dead letter is of an entry that can't be decoded.
