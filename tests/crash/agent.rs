@@ -63,7 +63,7 @@ schema = {:?}
 directory = {:?}
 [spool]
 directory = {:?}
-enabled = {:?}
+enabled = {}
 max_bytes = "1GiB"
 min_free = "1MiB"
 [kafka]
@@ -78,7 +78,7 @@ format = "text"
             self.folder.join("schema.json"),
             self.state,
             self.spool,
-            if self.with_spool { "on" } else { "off" },
+            self.with_spool,
             self.bootstrap,
         );
         fs::write(self.config(), text).unwrap();
