@@ -96,6 +96,13 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Changes what came, to see whether it is noticed.
+    pub fn change(&self, change: impl FnOnce(&mut Got)) {
+        change(&mut self.got.lock().unwrap());
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);

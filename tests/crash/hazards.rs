@@ -144,19 +144,32 @@ fn all_is_well_without_node(rig: &mut Rig) {
 #[test]
 fn ids_may_fall_back() {
     let mut rig = Rig::new(Options::new(seed(306)));
-    rig.node.work(Duration::from_millis(700));
-    rig.node.stop();
-    rig.node.next_id -= 1_000_000;
-    rig.node.start();
     let mut agent = rig.place.agent();
-    rig.node.work(Duration::from_millis(700));
+    for round in 0..3 {
+        rig.node.work(Duration::from_millis(500));
+        // Runs go by first sight: the agent has seen the segments of one before those of the next are there, and has
+        // it on disk, though it could publish none of them.
+        rig.broker.down();
+        rig.node.work(Duration::from_millis(500));
+        rig.node.sync();
+        std::thread::sleep(Duration::from_secs(3));
+        agent.must_run();
+        if round == 1 {
+            agent.kill();
+            rig.node.stop();
+            rig.node.next_id -= 1_000_000;
+            rig.node.start();
+            agent = rig.place.agent();
+        } else {
+            rig.node.stop();
+            rig.node.next_id -= 1_000_000;
+            rig.node.start();
+        }
+        rig.broker.up();
+    }
+    rig.node.work(Duration::from_millis(500));
     rig.settle(&mut agent);
-    rig.node.stop();
-    rig.node.next_id -= 1_000_000;
-    rig.node.start();
-    rig.node.work(Duration::from_millis(700));
-    rig.settle(&mut agent);
-    assert_eq!(rig.judge(), 0);
+    rig.judge();
     rig.judge_no_gap();
 }
 

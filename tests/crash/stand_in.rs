@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::agent::{CLUSTER, HOST};
 use super::mutations::{self, Kind};
-use super::node::{Fate, Node, Options, id_of, list};
+use super::node::{Fate, Node, Options, Written, id_of, list};
+use super::rig::Rig;
 use super::segment::{Codec, index_name};
 
 /// Replays a folder, and gives the numbers in it with segment and position.
@@ -120,4 +121,89 @@ fn segments_without_cdc_data_go_with_the_flush() {
     node.flush();
     assert_eq!(list(&node.cdc_raw), node.remaining());
     assert_eq!(list(&node.cdc_raw).len(), 2);
+}
+
+/// A judge that lets something pass is worse than none.
+#[test]
+fn the_judge_sees_what_is_wrong() {
+    let mut rig = Rig::new(Options::new(6));
+    for _ in 0..800 {
+        rig.node.step();
+    }
+    rig.node.sync();
+    let replay = |rig: &Rig| {
+        let output = Command::new(env!("CARGO_BIN_EXE_cassandra-cdc"))
+            .args([
+                "replay",
+                "--cluster",
+                CLUSTER,
+                "--host-id",
+                HOST,
+                "--bootstrap",
+                &rig.broker.bootstrap(),
+                "--schema",
+            ])
+            .args([&rig.path().join("schema.json"), &rig.node.cdc_raw])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let came = |rig: &Rig, count: usize| {
+        while rig.broker.look(|got| got.events.len()) < count {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    let is_wrong = |rig: &Rig| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rig.judge())).is_err();
+    let count = written(&rig.node).len();
+    assert_eq!(rig.missing().len(), count);
+    replay(&rig);
+    came(&rig, count);
+    assert!(is_wrong(&rig), "finished segments are there");
+    let raw = std::fs::read_dir(&rig.node.cdc_raw).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<_> = raw.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    for name in rig.raw().difference(&rig.node.remaining()) {
+        std::fs::remove_file(rig.node.cdc_raw.join(name)).unwrap();
+    }
+    assert_eq!(rig.judge(), 0);
+    rig.judge_no_gap();
+
+    // A live segment, or a file of somebody else, must not go.
+    for name in rig.node.remaining().into_iter().chain(rig.bystanders.clone()) {
+        let path = rig.node.cdc_raw.join(name);
+        std::fs::remove_file(&path).unwrap();
+        assert!(is_wrong(&rig), "{}", path.display());
+        let bytes = kept.iter().find(|(kept, _)| *kept == path).unwrap().1.clone();
+        std::fs::write(&path, bytes).unwrap();
+    }
+    // Nothing may be lost, invented, or at another place; ids are exact, and keys in order.
+    let some = count / 2;
+    let number = rig.broker.look(|got| got.events[some].number) as usize;
+    let good = rig.node.journal[number].clone();
+    for wrong in [
+        Written { position: good.position + 1, ..good.clone() },
+        Written { segment: good.segment + 1, ..good.clone() },
+        Written { key: "k0x".to_owned(), ..good.clone() },
+        Written { fate: Fate::Gone, ..good.clone() },
+        Written { kind: Kind::Plain, ..good.clone() },
+    ] {
+        rig.node.journal[number] = wrong;
+        assert!(is_wrong(&rig));
+    }
+    rig.node.journal[number] = good.clone();
+    assert_eq!(rig.judge(), 0);
+    rig.node.journal.push(good);
+    assert_eq!(rig.missing().len(), 1);
+    assert!(is_wrong(&rig));
+    rig.node.journal.pop();
+    let swap = |rig: &Rig| {
+        rig.broker.change(|got| {
+            let first = got.events[0].clone();
+            let second = got.events.iter().skip(1).position(|event| event.key == first.key).unwrap() + 1;
+            got.events.swap(0, second);
+        });
+    };
+    swap(&rig);
+    assert!(is_wrong(&rig));
+    swap(&rig);
+    assert_eq!(rig.judge(), 0);
 }
