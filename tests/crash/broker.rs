@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Broker {
                 while !ended.load(Ordering::Relaxed) {
                     // An error says that the broker is away, which it is now and then.
                     if let Some(Ok(record)) = consumer.poll(Duration::from_millis(50)) {
-                        take(&record, &mut got.lock().unwrap());
+                        take(&record, &mut got.lock().unwrap_or_else(PoisonError::into_inner));
                     }
                 }
             }
@@ -92,14 +92,20 @@ impl Broker {
 
     /// Looks at what came so far.
     pub fn look<T>(&self, look: impl FnOnce(&Got) -> T) -> T {
-        look(&self.got.lock().unwrap())
+        look(&self.lock())
     }
 }
 
 impl Broker {
     /// Changes what came, to see whether it is noticed.
     pub fn change(&self, change: impl FnOnce(&mut Got)) {
-        change(&mut self.got.lock().unwrap());
+        change(&mut self.lock());
+    }
+
+    /// A judgement that failed while it looked does not spoil what there is to see; a consumer that failed does.
+    fn lock(&self) -> MutexGuard<'_, Got> {
+        assert!(self.thread.as_ref().is_some_and(|thread| !thread.is_finished()), "the consumer failed");
+        self.got.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
