@@ -110,29 +110,62 @@ fn a_kill_in_quiet_times_repeats_nothing() {
     rig.judge_no_gap();
 }
 
-/// Every place that a fault can name, as the sources have them.
-pub fn places() -> BTreeSet<String> {
-    fn gather(folder: &Path, found: &mut BTreeSet<String>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                gather(&path, found);
-            } else if path.extension().is_some_and(|end| end == "rs") {
+/// All source files of the agent, without their tests.
+fn sources(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false if path.ends_with("tests.rs") || path.ends_with("fault.rs") => Vec::new(),
+            false => {
                 let text = fs::read_to_string(&path).unwrap();
-                let after = text.split("fault::point(").skip(1);
-                found.extend(after.map(|rest| {
-                    let named = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
-                    named
-                        .unwrap_or_else(|| panic!("{}: a place must be named where it is", path.display()))
-                        .0
-                        .to_owned()
-                }));
+                vec![text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()]
             }
-        }
+        })
+        .collect()
+}
+
+/// What stands behind `call` up to the end of its statement, wherever it is called.
+fn calls<'t>(text: &'t str, call: &'t str) -> impl Iterator<Item = &'t str> {
+    text.split(call).skip(1).map(|rest| rest.split(';').next().unwrap_or_default())
+}
+
+/// The text in the first quotes.
+fn first_literal(statement: &str) -> Option<&str> {
+    statement.split('"').nth(1)
+}
+
+/// The text in the last quotes.
+fn last_literal(statement: &str) -> Option<&str> {
+    statement.rsplit_once('"').and_then(|(before, _)| before.rsplit_once('"')).map(|(_, literal)| literal)
+}
+
+/// Every place that a fault can name, as the sources have them: single ones, and each step of each thing that is
+/// written durably.
+pub fn places() -> BTreeSet<String> {
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let literals = |call: &str, which: fn(&str) -> Option<&str>| -> BTreeSet<String> {
+        let statements = sources.iter().flat_map(|text| calls(text, call));
+        statements.filter_map(which).map(str::to_owned).collect()
+    };
+    let mut found = literals("fault::point(", first_literal);
+    let steps = literals("fault::step(", first_literal);
+    for call in
+        ["durable_file::replace(", "durable_file::create_new(", "NewFile::beside(", "NewFile::inside(", "Folder::open("]
+    {
+        let whats = literals(call, last_literal);
+        found.extend(whats.iter().flat_map(|what| steps.iter().map(move |step| format!("{what}.{step}"))));
     }
-    let mut found = BTreeSet::new();
-    gather(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     found
+}
+
+#[test]
+fn places_are_found_in_the_sources() {
+    let places = places();
+    for known in ["reap.log", "reap.idx", "spool.link", "checkpoint.rename"] {
+        assert!(places.contains(known), "{known}: {places:?}");
+    }
+    eprintln!("{places:?}");
 }
 
 /// All that makes an agent come by its places: dead letters, gaps, phantoms, foreign deletions.
