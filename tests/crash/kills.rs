@@ -117,6 +117,7 @@ fn sources(folder: &Path) -> Vec<String> {
         .flat_map(|path| match path.is_dir() {
             true => sources(&path),
             false if path.ends_with("tests.rs") || path.ends_with("fault.rs") => Vec::new(),
+            false if path.extension().is_none_or(|end| end != "rs") => Vec::new(),
             false => {
                 let text = fs::read_to_string(&path).unwrap();
                 vec![text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()]
