@@ -141,9 +141,29 @@ fn last_literal(statement: &str) -> Option<&str> {
     statement.rsplit_once('"').and_then(|(before, _)| before.rsplit_once('"')).map(|(_, literal)| literal)
 }
 
+/// Places that `run` does not come by, or only its part: files of other commands, steps that a folder never takes.
+/// `tests/durable.rs` dies at each of them.
+const ELSEWHERE: [&str; 10] = [
+    "resume.",
+    "output.",
+    "schema.",
+    "checkpoint.set-aside",
+    "checkpoint.move",
+    "checkpoint.remove",
+    "quarantine.move",
+    "quarantine.remove",
+    "gap.move",
+    "gap.remove",
+];
+
+/// The places that a running agent comes by.
+pub fn places_of_run() -> BTreeSet<String> {
+    places().into_iter().filter(|place| !ELSEWHERE.iter().any(|prefix| place.starts_with(prefix))).collect()
+}
+
 /// Every place that a fault can name, as the sources have them: single ones, and each step of each thing that is
 /// written durably.
-pub fn places() -> BTreeSet<String> {
+fn places() -> BTreeSet<String> {
     let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let literals = |call: &str, which: fn(&str) -> Option<&str>| -> BTreeSet<String> {
         let statements = sources.iter().flat_map(|text| calls(text, call));
@@ -216,7 +236,7 @@ fn settle_and_judge(rig: &mut Rig) {
 fn a_kill_at_every_named_place_loses_nothing() {
     let mut never = Vec::new();
     let (moving, deleting): (BTreeSet<String>, BTreeSet<String>) =
-        places().into_iter().partition(|place| place.starts_with("move."));
+        places_of_run().into_iter().partition(|place| place.starts_with("move."));
     assert!(deleting.len() > 10, "{deleting:?}");
     for (places, set) in [(deleting, false), (moving, true)] {
         let mut rig = Rig::new(Options::new(seed(103)));

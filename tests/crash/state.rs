@@ -91,7 +91,7 @@ fn two_bad_checkpoints_stop_the_agent_until_they_are_set_aside() {
 #[test]
 fn a_state_write_that_fails_ends_the_agent_and_loses_nothing() {
     let mut rig = interrupted(202);
-    let places = super::kills::places();
+    let places = super::kills::places_of_run();
     let writes: Vec<&String> = places.iter().filter(|place| place.starts_with("checkpoint.")).collect();
     assert!(writes.len() >= 3, "{places:?}");
     for place in writes {
