@@ -147,6 +147,13 @@ impl Keeper {
         Ok(self.latest().number)
     }
 
+    /// What the spool may cost from now on.
+    pub fn set_spool_limits(&self, limits: crate::spool::Limits) {
+        if let Some(spool) = lock(&self.shared.files).as_mut() {
+            spool.set_limits(limits);
+        }
+    }
+
     /// Gives a segment that `cdc_raw` has lost a link in the spool, from the directory in which the server writes. Says
     /// whether it is there.
     ///

@@ -136,6 +136,11 @@ impl Spool {
         Ok(Self { path: path.to_owned(), directory, limits })
     }
 
+    /// Other limits from now on.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
