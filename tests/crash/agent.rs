@@ -114,7 +114,7 @@ format = "text"
         }
         let out = File::options().create(true).append(true).open(&log).unwrap();
         let child = command.stdout(Stdio::null()).stderr(out).spawn().unwrap();
-        Agent { child, notices, log, ended: None }
+        Agent { child, notices, log, ready: false, ended: None }
     }
 
     /// Runs a command to its end: its exit code and what it said.
@@ -136,6 +136,7 @@ pub struct Agent {
     child: Child,
     notices: UnixDatagram,
     log: PathBuf,
+    ready: bool,
     ended: Option<ExitStatus>,
 }
 
@@ -166,14 +167,14 @@ impl Agent {
         self.notices.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let end = Instant::now() + patience;
         let mut bytes = [0; 4096];
-        loop {
+        while !self.ready {
             self.must_run();
             if let Ok(length) = self.notices.recv(&mut bytes)
                 && String::from_utf8_lossy(&bytes[..length]).contains("READY=1")
             {
-                return;
+                self.ready = true;
             }
-            assert!(Instant::now() < end, "not ready:\n{}", self.said());
+            assert!(self.ready || Instant::now() < end, "not ready:\n{}", self.said());
         }
     }
 
@@ -201,9 +202,10 @@ impl Agent {
         }
     }
 
-    /// SIGTERM: it must send what it has, and exit with 0.
+    /// SIGTERM: it must send what it has, and exit with 0. Before it is ready a signal may simply end it.
     #[track_caller]
     pub fn terminate(&mut self) {
+        self.wait_ready(Duration::from_secs(60));
         self.signal("TERM");
         let status = self.end(Duration::from_secs(40));
         assert_eq!(status.code(), Some(0), "{status}\n{}", self.said());

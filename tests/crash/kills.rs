@@ -120,7 +120,7 @@ fn sources(folder: &Path) -> Vec<String> {
             false if path.extension().is_none_or(|end| end != "rs") => Vec::new(),
             false => {
                 let text = fs::read_to_string(&path).unwrap();
-                vec![text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()]
+                vec![text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()]
             }
         })
         .collect()
