@@ -201,6 +201,17 @@ impl Node {
         }
     }
 
+    /// Writes until so many segments more are full.
+    pub fn fill(&mut self, segments: usize) {
+        let mut last = self.active_id();
+        for _ in 0..segments {
+            while self.active_id() == last {
+                self.write(Kind::Cdc);
+            }
+            last = self.active_id();
+        }
+    }
+
     /// Writes the chained marker, as a server does every 100 ms. Only mapped segments have one without a sync.
     pub fn mark(&mut self) {
         let active = self.active();
