@@ -30,7 +30,8 @@ use crate::watch::{Waker, Watch};
 use scan::Folders;
 pub use scan::{Counts, Scan, View};
 
-/// Makes a gap durable: which segment, why, and from which position on (none: from its beginning).
+/// Makes a gap durable: which segment, why, and from which position on (none: from its beginning). It is called with the
+/// files locked: it must not call the keeper.
 pub type RecordGap = Box<dyn FnMut(SegmentName, GapKind, Option<LogOffset>) -> io::Result<()> + Send>;
 
 /// Looking takes at most this share of the time, one in so many: with ten thousand segments a look takes tens of
