@@ -80,7 +80,9 @@ impl Extent {
 
 /// How far each of these segments may be read. They stand in their order.
 pub fn extents(segments: &[Sighting]) -> Vec<Extent> {
-    let mut later = Later::default();
+    // A server that holds anything lives, or lived, after it let go of the others, wherever they stand: after ids have
+    // fallen back the spare of an earlier run stands behind everything new.
+    let mut later = Later { held: segments.iter().any(|segment| segment.server_holds), ..Later::default() };
     let mut extents: Vec<Extent> = segments.iter().rev().map(|segment| extent(segment, &mut later)).collect();
     extents.reverse();
     extents

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use cassandra_commitlog::{
     Cause, DecodeError, Descriptor, MutationError, Place, Plaintext, Schema, Sections, Step, Structure, Tail,
 };
+use support::framing::lying_entry;
 use support::memory::peak_of;
 use support::model::{EPOCH_MICROS, Update, mutation, update_head};
 use support::reader::{self, Ending, Record, read};
 use support::samples::{self, NO_TABLE, int};
 use support::tables::{ABYSS, COMPOSITE, DEEP, MIXED, WIDE, schema};
 use support::wire::{self, crc32, uv, vbytes};
-use support::writer::{self, Codec, Segment, descriptor, encrypted_chunk, entry, lying_entry, marker, stored};
+use support::writer::{self, Codec, Segment, descriptor, encrypted_chunk, entry, marker, stored};
 
 const VERSIONS: [i32; 4] = [6, 7, 8, 9];
 

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test uses its own part")]
 
+pub mod framing;
 pub mod memory;
 pub mod model;
 pub mod reader;

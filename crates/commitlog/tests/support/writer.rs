@@ -1,6 +1,7 @@
-//! Segments, written by hand: descriptor, markers, entries, each codec.
+//! Segments, written by hand, in each codec.
 //!
-//! Owns: framing, and where each part of a segment came to stand. Does not own: what is in a mutation (`model`).
+//! Owns: codecs, and where each part of a segment came to stand. Does not own: the parts' bytes (`framing`), what is in
+//! a mutation (`model`).
 
 use std::ops::Range;
 
@@ -8,7 +9,8 @@ use aes::Aes128;
 use cassandra_commitlog::Key;
 use cbc::cipher::{BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
 
-use super::wire::crc32;
+pub use super::framing::entry;
+use super::framing::{self, lz4};
 
 pub const ID: i64 = 0x1a1_fd0b_6ab4;
 pub const KEY: [u8; 16] = *b"sixteen bytes ok";
@@ -67,43 +69,11 @@ pub struct Segment {
 }
 
 pub fn descriptor(version: i32, parameters: &str) -> Vec<u8> {
-    let mut out = version.to_be_bytes().to_vec();
-    out.extend_from_slice(&ID.to_be_bytes());
-    let len = u16::try_from(parameters.len()).expect("short parameters");
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(parameters.as_bytes());
-    let (high, low) = ((ID >> 32) as u32, ID as u32);
-    let crc = crc32(&[
-        &version.to_be_bytes(),
-        &low.to_be_bytes(),
-        &high.to_be_bytes(),
-        &u32::from(len).to_be_bytes(),
-        parameters.as_bytes(),
-    ]);
-    out.extend_from_slice(&crc.to_be_bytes());
-    out
+    framing::descriptor(ID, version, parameters)
 }
 
 pub fn marker(at: usize, next: i32) -> [u8; 8] {
-    let crc = crc32(&[&(ID as u32).to_be_bytes(), &((ID >> 32) as u32).to_be_bytes(), &(at as u32).to_be_bytes()]);
-    let mut out = [0; 8];
-    out[..4].copy_from_slice(&next.to_be_bytes());
-    out[4..].copy_from_slice(&crc.to_be_bytes());
-    out
-}
-
-/// An entry with checksums that hold, whatever size it says.
-pub fn lying_entry(size: i32, body: &[u8]) -> Vec<u8> {
-    let size = size.to_be_bytes();
-    let mut out = size.to_vec();
-    out.extend_from_slice(&crc32(&[&size]).to_be_bytes());
-    out.extend_from_slice(body);
-    out.extend_from_slice(&crc32(&[&size, body]).to_be_bytes());
-    out
-}
-
-pub fn entry(body: &[u8]) -> Vec<u8> {
-    lying_entry(i32::try_from(body.len()).expect("a short body"), body)
+    framing::marker(ID, at, next)
 }
 
 /// What is stored behind the marker of a section with this plaintext.
@@ -146,12 +116,6 @@ pub fn block(codec: Codec, plaintext: &[u8]) -> Vec<u8> {
         }
         Codec::Plain | Codec::Encrypted => unreachable!("no block codec"),
     }
-}
-
-fn lz4(plaintext: &[u8]) -> Vec<u8> {
-    let mut out = (plaintext.len() as u32).to_le_bytes().to_vec();
-    out.extend(lz4_flex::block::compress(plaintext));
-    out
 }
 
 /// A chunk of these compressed bytes, whatever length it says they have.
