@@ -64,5 +64,19 @@ def position(event):
     return int(segment), event['source']['position']
 
 
+def nearest(missing, surplus):
+    """The first missing change and the event most like it, by what only one of them says."""
+    if not missing:
+        return f'\n  event: {surplus[0]}'
+    first = missing[0]
+    others = [s for s in surplus if (s.table, s.key) == (first.table, first.key)]
+    text = f'\n  missing: {first.table} {first.key}'
+    if not others:
+        return text + f' {sorted(first.facts, key=str)}'
+    other = min(others, key=lambda s: len(s.facts ^ first.facts))
+    return (text + f'\n  only written: {sorted(first.facts - other.facts, key=str)[:6]}'
+            f'\n  only in the event most like it: {sorted(other.facts - first.facts, key=str)[:6]}')
+
+
 def say(text):
     print(text, flush=True)

@@ -10,7 +10,7 @@ import pathlib
 import subprocess
 import time
 
-from common import Wrong, connect, parsed, position, say, with_servers_directory
+from common import Wrong, connect, nearest, parsed, position, say, with_servers_directory
 
 import facts
 import state
@@ -203,20 +203,6 @@ class Events:
             missing, surplus = list((wanted - got).elements()), list((got - wanted).elements())
             raise Wrong(f'{len(missing)} changes are missing, {len(surplus)} events are wrong or too many' + nearest(missing, surplus))
         say(f'{len(changes)} changes, each exactly once and nothing else')
-
-
-def nearest(missing, surplus):
-    """The first missing change and the event most like it, by what only one of them says."""
-    if not missing:
-        return f'\n  event: {surplus[0]}'
-    first = missing[0]
-    others = [s for s in surplus if (s.table, s.key) == (first.table, first.key)]
-    text = f'\n  missing: {first.table} {first.key}'
-    if not others:
-        return text + f' {sorted(first.facts, key=str)}'
-    other = min(others, key=lambda s: len(s.facts ^ first.facts))
-    return (text + f'\n  only written: {sorted(first.facts - other.facts, key=str)[:6]}'
-            f'\n  only in the event most like it: {sorted(other.facts - first.facts, key=str)[:6]}')
 
 
 if __name__ == '__main__':

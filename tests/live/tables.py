@@ -49,6 +49,7 @@ HITS = Table('hits', {'page': 'text'}, {'day': 'int'}, {'n': 'counter', 'm': 'co
 CLAIMS = Table('claims', {'id': 'bigint'}, {}, {'owner': 'text'}, server_time=True)
 ODD = Table('Odd', {'Key': 'timestamp'}, {'select': 'text'}, {'größe': 'int'})
 AUDIT = Table('audit', {'name': 'text'}, {}, {'what': 'text'}, cdc=False)  # its key is the one of `members`
+BULK = Table('bulk', {'part': 'int'}, {'n': 'int'}, {'data': 'blob'})  # rows that nothing changes again
 TABLES = [VISITS, MEMBERS, LEDGER, HITS, CLAIMS, ODD, AUDIT]
 
 

@@ -24,6 +24,16 @@ def make(bootstrap, names):
         time.sleep(0.2)
 
 
+def delete(bootstrap, name):
+    admin = AdminClient({'bootstrap.servers': bootstrap})
+    admin.delete_topics([name])[name].result(QUIET_SECONDS)
+    deadline = time.monotonic() + QUIET_SECONDS
+    while name in all_names(bootstrap):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f'the broker still shows {name}')
+        time.sleep(0.2)
+
+
 def all_names(bootstrap):
     """All topics, but for Kafka's own."""
     found = AdminClient({'bootstrap.servers': bootstrap}).list_topics(timeout=QUIET_SECONDS).topics
