@@ -202,7 +202,7 @@ pub enum StateCommand {
 }
 
 /// Keys of encrypted segments.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct KeyStoreArgs {
     /// Key store of the node's transparent data encryption, JCEKS or PKCS#12; the alias is in the segment
     #[arg(long, value_name = "FILE", requires = "keystore_password_file", conflicts_with = "key_file")]

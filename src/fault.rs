@@ -24,6 +24,30 @@ pub fn point(_place: &'static str) -> io::Result<()> {
 /// The fault that a test asked for here.
 #[cfg(debug_assertions)]
 pub fn point(place: &'static str) -> io::Result<()> {
+    come_by(|name| name == place)
+}
+
+/// Comes by `<what>.<step>`: a step that several things go through.
+///
+/// # Errors
+/// The fault that a test asked for here.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn step(_what: &'static str, _step: &'static str) -> io::Result<()> {
+    Ok(())
+}
+
+/// Comes by `<what>.<step>`: a step that several things go through.
+///
+/// # Errors
+/// The fault that a test asked for here.
+#[cfg(debug_assertions)]
+pub fn step(what: &'static str, step: &'static str) -> io::Result<()> {
+    come_by(|name| name.rsplit_once('.') == Some((what, step)))
+}
+
+#[cfg(debug_assertions)]
+fn come_by(is_here: impl Fn(&str) -> bool) -> io::Result<()> {
     use rustix::io::Errno;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,7 +59,7 @@ pub fn point(place: &'static str) -> io::Result<()> {
         let (what, nth) = what.split_once(':').unwrap_or((what, "1"));
         Some((place.to_owned(), what.to_owned(), nth.parse().ok()?))
     });
-    let Some((_, what, nth)) = fault.as_ref().filter(|(name, ..)| name == place) else { return Ok(()) };
+    let Some((_, what, nth)) = fault.as_ref().filter(|(name, ..)| is_here(name)) else { return Ok(()) };
     if TIMES.fetch_add(1, Ordering::Relaxed) + 1 < *nth {
         return Ok(());
     }

@@ -37,7 +37,7 @@ pub use self::errors::{Action, HoldReason, KafkaError, Place, classify};
 pub use self::reports::ClientEvent;
 use self::reports::{Context, Finished, ReportThread, Reports};
 use self::runs::{BucketId, Runs};
-pub use self::settings::{KafkaSettings, TopicCreation};
+pub use self::settings::{KafkaSettings, TopicCreation, is_secret};
 
 /// How often whoever waits for room is asked whether to go on waiting.
 const ASK: Duration = Duration::from_millis(100);

@@ -14,6 +14,7 @@ pub mod durable_file;
 pub mod exit;
 pub mod fault;
 pub mod filter;
+pub mod folder;
 pub mod gaps;
 pub mod interrupt;
 pub mod kafka;

@@ -1,100 +1,225 @@
-//! The loop: plan, read, send, settle, save, reap.
+//! The loop: plan, read, send, settle, save, reap, wait.
 //!
-//! Owns: how far each segment is read, and the order of the steps. Does not own: the steps themselves. One turn does
-//! what can be done now; whoever turns it waits in between (`watch`).
+//! Owns: the order of the steps, and what follows from trouble in any of them. Does not own: the steps themselves.
+//!
+//! ```text
+//! keeper's scan ─ census: records of segments ─ lifecycle: how far each may be read
+//!                                                   ▼
+//!                             segment: walk, open end ─ intake: line, dead letters ─ delivery: Kafka
+//!                                                                                        ▼
+//!                  keeper deletes ◀─ finish: reap ◀─ saved twice ◀─ finish: acknowledged ─ ledger
+//! ```
+
+mod census;
+mod delivery;
+mod finish;
+mod hold;
+mod intake;
+mod reading;
+mod report;
+mod schema;
+mod segment;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::ControlFlow;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use cassandra_commitlog::{CdcIndex, LogOffset, Plaintext, Position, SegmentId, SegmentName, Tail};
-use cassandra_progress::{
-    Checkpoint, Ending, Identity, Ledger, Mismatch, Reapable, Refused, SaveError, Sealed, SegmentRecord, SegmentState,
-    Tombstone, Totals, Watermark, Window,
-};
+use cassandra_commitlog::{Plaintext, SegmentId, SegmentName};
+use cassandra_progress::{Checkpoint, Refused, SaveError, SegmentState, Totals};
 use thiserror::Error;
 
-use crate::cdc_raw::CdcRaw;
+use self::delivery::Delivery;
+pub use self::delivery::MakeSettings;
+use self::hold::{Hold, Reason};
+use self::intake::Intake;
+use self::reading::Reading;
+pub use self::schema::{SchemaSource, pull};
 use crate::checkpoint::{CheckpointStore, StateError};
-use crate::line::{Line, Segment};
-use crate::mapped::Mapped;
-use crate::segments::SegmentFile;
+use crate::gaps::{GapLog, GapRecord};
+use crate::interrupt;
+use crate::kafka::KafkaError;
+use crate::keeper::{Keeper, Scan, View};
+use crate::keystore::KeySource;
+use crate::lifecycle::{self, Extent, ReadTo};
+use crate::line::Line;
+use crate::mapped::Access;
+use crate::observe::{HoldReason, Identity, Observe, Part};
+use crate::quarantine::Quarantine;
 use crate::sink::{Sink, SinkError};
-use crate::walk::{self, Damage, Marker, Seen, walk};
 
-/// How long one turn waits for Kafka before it looks around.
-const DELIVERY: Duration = Duration::from_secs(1);
+/// The longest wait for a scan.
+const IDLE: Duration = Duration::from_secs(1);
 
-/// Why the pump stops.
+/// The longest wait while something is on its way to Kafka.
+const DELIVERING: Duration = Duration::from_millis(10);
+
+/// How long the open end of a segment is followed before everything else has its turn.
+const FOLLOW: Duration = Duration::from_millis(50);
+
+/// Pauses between two looks at an open end: the shortest behind an entry, longer and longer while nothing comes.
+const GLANCE: Duration = Duration::from_micros(200);
+const LONGEST_GLANCE: Duration = Duration::from_millis(4);
+
+/// Why the agent can't go on at all. Nothing is lost: what was not acknowledged is read again by its next life.
 #[derive(Debug, Error)]
 pub enum PumpError {
-    /// The sink.
+    /// Kafka, with settings that can't work.
     #[error(transparent)]
-    Sink(#[from] SinkError),
+    Kafka(KafkaError),
+    /// The output of another sink.
+    #[error("write events")]
+    Write(#[source] io::Error),
     /// A file of `cdc_raw`.
     #[error("{0}")]
     Raw(String, #[source] io::Error),
-    /// The state.
+    /// The checkpoint.
     #[error(transparent)]
-    State(#[from] SaveError<StateError>),
-    /// Damaged bytes: the segment stays, and so does everything behind it.
-    #[error("{segment} is damaged and stays where it is: {damage}")]
-    Damaged {
-        /// The segment.
-        segment: String,
-        /// What is wrong.
-        damage: String,
-    },
-    /// The account of a segment does not close.
-    #[error(transparent)]
-    Account(#[from] Mismatch),
+    Save(SaveError<StateError>),
+    /// Another file of the state directory.
+    #[error("{0} {1}")]
+    State(&'static str, String, #[source] io::Error),
     /// The record of a segment contradicts what was read.
     #[error(transparent)]
-    Record(#[from] Refused),
+    Record(Refused),
 }
 
-/// How far a segment is read.
-#[derive(Debug, Default)]
-struct Reading {
-    next: Option<Marker>,
-    entries: u64,
-    /// The logical end of its chain, once it is sealed and read to there.
-    sealed_end: Option<LogOffset>,
+/// What stops a turn.
+enum Trouble {
+    /// The way out of the agent.
+    Sink(SinkError),
+    /// A stop at a position.
+    Hold(Hold),
+    /// A segment begins with another entry than the one that is recorded under its name.
+    Collision(SegmentName),
+    /// A segment's header names another one than its file name.
+    Misnamed(SegmentName, String),
+    /// The end.
+    Fatal(PumpError),
+}
+
+impl From<SinkError> for Trouble {
+    fn from(error: SinkError) -> Self {
+        Self::Sink(error)
+    }
+}
+
+impl From<PumpError> for Trouble {
+    fn from(error: PumpError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+/// How the pump works.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How far it reads before the index allows it.
+    pub read_to: ReadTo,
+    /// Whether damaged bytes are put aside, and not held at.
+    pub salvage: bool,
+    /// How segment files are read.
+    pub access: Access,
+    /// Whether anything is acknowledged, saved and deleted.
+    pub acknowledges: bool,
+}
+
+/// What a pump is made of.
+pub struct Parts {
+    /// Sees and deletes files.
+    pub keeper: Keeper,
+    /// Makes records.
+    pub line: Line,
+    /// The keys of encrypted segments.
+    pub keys: KeySource,
+    /// Progress as it was saved.
+    pub checkpoint: Checkpoint,
+    /// Where progress is saved; nothing is acknowledged without it.
+    pub store: Option<CheckpointStore>,
+    /// Gap records.
+    pub gaps: Option<Arc<GapLog>>,
+    /// Copies of what could not be decoded.
+    pub quarantine: Option<Quarantine>,
+    /// The node's own schema.
+    pub schema: SchemaSource,
+    /// Whose segments these are.
+    pub identity: Identity,
+    /// What is shown.
+    pub observe: Arc<Observe>,
 }
 
 /// Everything between `cdc_raw` and the sink.
 pub struct Pump {
-    raw: CdcRaw,
+    options: Options,
+    keeper: Keeper,
     line: Line,
-    sink: Sink,
-    ledger: Ledger,
-    store: CheckpointStore,
+    keys: KeySource,
     checkpoint: Checkpoint,
+    store: Option<CheckpointStore>,
+    gaps: Option<Arc<GapLog>>,
+    quarantine: Option<Quarantine>,
+    schema: SchemaSource,
+    observe: Arc<Observe>,
+    report: report::Reporter,
+    delivery: Delivery,
     readings: BTreeMap<SegmentId, Reading>,
-    plaintext: Plaintext,
+    plaintext: Option<Plaintext>,
+    hold: Option<Hold>,
+    gaps_sent: Vec<GapRecord>,
+    /// The segment whose open end was reached.
+    at_end: Option<View>,
+    glance: Duration,
+    dirty: bool,
+    saved: Option<Instant>,
+    generation: u64,
     totals: Totals,
     events: u64,
 }
 
 impl Pump {
-    /// A pump that goes on from this checkpoint.
-    pub fn new(raw: CdcRaw, line: Line, sink: Sink, store: CheckpointStore, checkpoint: Checkpoint) -> Self {
-        Self {
-            raw,
-            line,
-            sink,
-            ledger: Ledger::new(Window::default()),
-            store,
-            checkpoint,
-            readings: BTreeMap::new(),
-            plaintext: Plaintext::default(),
-            totals: Totals::default(),
-            events: 0,
-        }
+    /// A pump into Kafka.
+    pub fn to_kafka(parts: Parts, options: Options, settings: MakeSettings) -> Self {
+        let delivery = Delivery::kafka(settings, Arc::clone(&parts.observe));
+        Self::new(parts, options, delivery)
     }
 
-    /// The outcomes of the entries of all segments that were finished.
+    /// A pump into another sink.
+    pub fn to_sink(parts: Parts, options: Options, sink: Sink) -> Self {
+        let delivery = Delivery::other(Some(sink), Arc::clone(&parts.observe));
+        Self::new(parts, options, delivery)
+    }
+
+    fn new(parts: Parts, options: Options, delivery: Delivery) -> Self {
+        let report = report::Reporter::new(parts.identity);
+        let mut pump = Self {
+            options: Options { acknowledges: options.acknowledges && parts.store.is_some(), ..options },
+            keeper: parts.keeper,
+            line: parts.line,
+            keys: parts.keys,
+            checkpoint: parts.checkpoint,
+            store: parts.store,
+            gaps: parts.gaps,
+            quarantine: parts.quarantine,
+            schema: parts.schema,
+            observe: parts.observe,
+            report,
+            delivery,
+            readings: BTreeMap::new(),
+            plaintext: None,
+            hold: None,
+            gaps_sent: Vec::new(),
+            at_end: None,
+            glance: GLANCE,
+            dirty: false,
+            saved: None,
+            generation: 0,
+            totals: Totals::default(),
+            events: 0,
+        };
+        pump.rewind_schema();
+        pump
+    }
+
+    /// The outcomes of the entries of all segments that were deleted.
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -104,170 +229,274 @@ impl Pump {
         self.events
     }
 
-    /// Reads what became durable since the last turn, publishes it, and deletes what is finished. Says how many
-    /// segments went.
-    ///
-    /// # Errors
-    /// The pump can't go on. Nothing is lost: what was not acknowledged is read again.
-    pub fn turn(&mut self) -> Result<usize, PumpError> {
-        let raw = self.raw.clone();
-        let scan = raw.scan().map_err(|error| PumpError::Raw(format!("scan {}", raw.folder().display()), error))?;
-        for segment in scan {
-            // Without an index nothing of it is durable. Order holds across segments: behind one that still grows
-            // nothing is read.
-            let Some(index) = segment.index else { continue };
-            self.read(&segment, index)?;
-            if self.readings.get(&segment.name.id).is_none_or(|reading| reading.sealed_end.is_none()) {
-                break;
-            }
-        }
-        self.settle()?;
-        self.save_and_reap()
+    /// What the keeper saw last.
+    pub fn scan(&self) -> Arc<Scan> {
+        self.keeper.latest()
     }
 
-    fn read(&mut self, file: &SegmentFile, index: CdcIndex) -> Result<(), PumpError> {
-        let id = file.name.id;
-        let reading = self.readings.entry(id).or_default();
-        if reading.sealed_end.is_some() {
-            return Ok(());
+    /// Reads what may be read, publishes it, and deletes what is finished. Says whether there was anything to do.
+    ///
+    /// # Errors
+    /// The agent can't go on.
+    pub fn turn(&mut self, scan: &Scan) -> Result<bool, PumpError> {
+        self.observe.beat(Part::Pump);
+        let before = self.events;
+        self.take_in(scan)?;
+        let tried = self.hold.as_ref().is_none_or(|hold| hold.left().is_zero());
+        if tried {
+            self.attempt(|pump| {
+                pump.delivery.connect()?;
+                pump.take_news();
+                pump.send_gaps()?;
+                pump.read(scan)
+            })?;
         }
-        let mapped =
-            Mapped::open(&file.path).map_err(|error| PumpError::Raw(format!("map {}", file.path.display()), error))?;
-        let segment = Segment::new(file.name);
-        let record = record_of(&mut self.checkpoint, file);
-        let (done, tally) = (record.acknowledged(), record.tally());
-        self.ledger.enter(Position { segment: id, offset: done }, tally);
-        let tail = if matches!(index, CdcIndex::Sealed(_)) { Tail::Sealed } else { Tail::Live };
-        let limit = match index {
-            CdcIndex::Growing(durable) => Some(durable),
-            CdcIndex::Sealed(_) => None,
-        };
-        let options = walk::Options { tail, salvage: false, index: Some(index), limit, start: reading.next };
-        let walked = walk(&file.name, &mapped, options, &mut self.plaintext, |descriptor, seen| {
-            let taken = match seen {
-                Seen::Section(_) => Ok(()),
-                Seen::Damage(damage) => Err(damaged(&segment, &damage)),
-                Seen::Entry(entry) => {
-                    if reading.entries == 0
-                        && let Err(refused) = record.identify(entry.crc)
-                    {
-                        return ControlFlow::Break(Err(refused.into()));
-                    }
-                    reading.entries += 1;
-                    if entry.end() <= done {
-                        return ControlFlow::Continue(());
-                    }
-                    let line = &mut self.line;
-                    match line.entry(&segment, descriptor.version, &entry, &mut self.sink, &mut self.ledger) {
-                        Ok(done) => {
-                            self.events += done.records as u64;
-                            if let Some(error) = done.rejected {
-                                tracing::warn!(%segment, position = %entry.end(), "dead-lettered: {error}");
-                            }
-                            Ok(())
-                        }
-                        Err(error) => Err(error.into()),
-                    }
-                }
-            };
-            match taken {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => ControlFlow::Break(Err::<(), PumpError>(error)),
+        self.attempt(Self::settle)?;
+        let reaped = self.save_and_reap(scan)?;
+        self.show(scan);
+        Ok(reaped || self.events != before)
+    }
+
+    /// Waits until there may be more to do: for a scan that is newer than this one, a delivery, or more in the segment
+    /// that is being written.
+    ///
+    /// # Errors
+    /// The agent can't go on.
+    pub fn wait(&mut self, scan: &Scan) -> Result<(), PumpError> {
+        if let (Some(view), None) = (self.at_end.clone(), &self.hold) {
+            return self.follow(&view, scan.number);
+        }
+        let wanted = if self.is_idle() && !self.dirty { IDLE } else { DELIVERING };
+        self.keeper.wait_newer(scan.number, wanted);
+        Ok(())
+    }
+
+    /// Follows the open end of the segment that is being written.
+    fn follow(&mut self, view: &View, scan: u64) -> Result<(), PumpError> {
+        let until = Instant::now() + FOLLOW;
+        while Instant::now() < until && self.keeper.number() == scan && !interrupt::came() {
+            let (events, mut closed) = (self.events, false);
+            self.attempt(|pump| {
+                closed = pump.read_open_end(view)?;
+                pump.settle()
+            })?;
+            if closed || self.hold.is_some() {
+                self.glance = GLANCE;
+                return Ok(());
             }
-        });
-        match walked {
-            Ok(ControlFlow::Continue(walked)) => {
-                reading.next = Some(walked.next);
-                self.ledger.advance_to(Position { segment: id, offset: walked.end });
-                if tail == Tail::Sealed {
-                    reading.sealed_end = Some(walked.end);
+            self.glance = if self.events != events { GLANCE } else { (self.glance * 9 / 8).min(LONGEST_GLANCE) };
+            std::thread::sleep(self.glance);
+        }
+        Ok(())
+    }
+
+    /// Whether everything that was read is acknowledged.
+    pub fn is_idle(&self) -> bool {
+        self.delivery.ledger.outstanding() == 0 && self.delivery.is_connected()
+    }
+
+    /// Why reading stops, if it does.
+    pub fn held(&self) -> Option<String> {
+        self.hold.as_ref().map(|hold| hold.detail.clone())
+    }
+
+    /// Whether a person has to look before reading goes on.
+    pub fn needs_a_person(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| matches!(hold.reason, Reason::Held(_)))
+    }
+
+    /// Waits for what is under way, at most so long, and saves what is acknowledged.
+    ///
+    /// # Errors
+    /// Progress can't be saved.
+    pub fn stop(&mut self, patience: Duration) -> Result<(), PumpError> {
+        let until = Instant::now() + patience;
+        loop {
+            self.observe.beat(Part::Pump);
+            self.attempt(Self::settle)?;
+            if self.delivery.ledger.outstanding() == 0 || self.hold.is_some() || Instant::now() >= until {
+                break;
+            }
+            std::thread::sleep(DELIVERING);
+        }
+        let scan = self.keeper.latest();
+        self.save_and_reap(&scan)?;
+        self.save()?;
+        // The second save: what it holds survives the loss of either generation.
+        self.save()
+    }
+
+    /// Takes a step. Trouble in it does not end the agent: it is met.
+    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Trouble>) -> Result<(), PumpError> {
+        match step(self) {
+            Ok(()) => Ok(()),
+            Err(trouble) => self.meet(trouble),
+        }
+    }
+
+    fn meet(&mut self, trouble: Trouble) -> Result<(), PumpError> {
+        match trouble {
+            Trouble::Fatal(error) => Err(error),
+            Trouble::Sink(SinkError::Write(error)) => Err(PumpError::Write(error)),
+            Trouble::Sink(SinkError::Kafka(error)) => match self.delivery.recover(error) {
+                Ok(hold) => {
+                    self.go_back()?;
+                    hold.map_or(Ok(()), |hold| {
+                        self.stop_at(hold);
+                        Ok(())
+                    })
+                }
+                Err(trouble) => {
+                    self.go_back()?;
+                    self.meet(trouble)
+                }
+            },
+            Trouble::Hold(hold) => {
+                self.stop_at(hold);
+                Ok(())
+            }
+            Trouble::Collision(name) => self.replace(name),
+            Trouble::Misnamed(name, detail) => {
+                tracing::error!(segment = %name, "set aside, neither read nor deleted: {detail}");
+                let mut records = self.checkpoint.segments.iter_mut();
+                if let Some(record) = records.find(|record| record.identity().segment == name.id) {
+                    record.quarantine();
+                    self.dirty = true;
                 }
                 Ok(())
             }
-            Ok(ControlFlow::Break(result)) => result,
-            Err(error) => Err(PumpError::Damaged { segment: segment.to_string(), damage: error.to_string() }),
         }
     }
 
-    /// Waits for what was sent, and takes over into the checkpoint what is acknowledged.
-    fn settle(&mut self) -> Result<(), PumpError> {
-        self.sink.drain(&mut self.ledger, DELIVERY)?;
-        while let Some(passed) = self.ledger.pop_passed() {
-            self.acknowledge(&passed)?;
+    /// Goes back to what is acknowledged: everything behind it is read again.
+    fn go_back(&mut self) -> Result<(), PumpError> {
+        if let Err(Trouble::Fatal(error)) = self.take_acknowledged() {
+            return Err(error);
         }
-        if let Some(watermark) = self.ledger.watermark() {
-            self.acknowledge(&watermark)?;
-        }
-        Ok(())
-    }
-
-    fn acknowledge(&mut self, watermark: &Watermark) -> Result<(), PumpError> {
-        let id = watermark.position().segment;
-        let Some(record) = self.checkpoint.segments.iter_mut().find(|record| record.identity().segment == id) else {
-            return Ok(());
-        };
-        if record.state() != SegmentState::Reading {
-            return Ok(());
-        }
-        record.acknowledge(watermark)?;
-        let Some(reading) = self.readings.get(&id) else { return Ok(()) };
-        if reading.sealed_end == Some(watermark.position().offset) {
-            record.finish(watermark.tally().finish(reading.entries)?)?;
-        }
-        Ok(())
-    }
-
-    fn save_and_reap(&mut self) -> Result<usize, PumpError> {
-        self.store.save(&self.checkpoint)?;
-        let is_finished = |record: &&SegmentRecord| record.state() == SegmentState::Finished;
-        let mut finished = self.checkpoint.segments.iter().filter(is_finished).peekable();
-        if finished.peek().is_none() {
-            return Ok(0);
-        }
-        // A torn newest generation falls back to the older one: both must know before anything goes.
-        self.store.save(&self.checkpoint)?;
-        let finished: Vec<(Identity, String)> =
-            finished.map(|record| (record.identity(), record.name.clone())).collect();
-        let mut reaped = 0;
-        for (identity, name) in finished {
-            if let (Some(right), Ok(name)) = (self.right_to_delete(identity), SegmentName::parse(&name)) {
-                self.reap(name, right)?;
-                reaped += 1;
+        self.delivery.forget();
+        self.gaps_sent.clear();
+        for record in &self.checkpoint.segments {
+            if let Some(reading) = self.readings.get_mut(&record.identity().segment) {
+                reading.restart(record);
             }
         }
-        Ok(reaped)
-    }
-
-    fn right_to_delete(&self, identity: Identity) -> Option<Reapable> {
-        let reading = self.readings.get(&identity.segment)?;
-        let sealed = Sealed { identity, end: reading.sealed_end?, entries: reading.entries };
-        Reapable::new(sealed, &self.store.durable(identity)?).ok()
-    }
-
-    fn reap(&mut self, name: SegmentName, right: Reapable) -> Result<(), PumpError> {
-        let (identity, tally, end) = (right.identity(), right.tally(), right.end());
-        self.raw.delete(name, right).map_err(|error| PumpError::Raw(format!("delete {name}"), error))?;
-        self.totals += tally;
-        self.readings.remove(&identity.segment);
-        self.checkpoint.segments.retain(|record| record.identity() != identity);
-        let finished_at = jiff::Timestamp::now().as_second();
-        self.checkpoint.tombstones.push(Tombstone { identity, end, tally, finished_at, ending: Ending::Reaped });
+        self.rewind_schema();
         Ok(())
     }
-}
 
-fn record_of<'c>(checkpoint: &'c mut Checkpoint, file: &SegmentFile) -> &'c mut SegmentRecord {
-    let known = checkpoint.segments.iter().position(|record| record.identity().segment == file.name.id);
-    let at = known.unwrap_or_else(|| {
-        let identity = Identity { segment: file.name.id, first_entry_crc: None };
-        let inode = file.path.metadata().map_or(0, |metadata| std::os::unix::fs::MetadataExt::ino(&metadata));
-        let first_seen = jiff::Timestamp::now().as_second();
-        checkpoint.segments.push(SegmentRecord::new(identity, file.name.to_string(), inode, first_seen));
-        checkpoint.segments.len() - 1
-    });
-    &mut checkpoint.segments[at]
-}
+    /// The schema as it was where reading goes on.
+    fn rewind_schema(&mut self) {
+        let order: Vec<SegmentId> = self.checkpoint.segments.iter().map(|record| record.identity().segment).collect();
+        let is_open = |state: SegmentState| state == SegmentState::Reading;
+        let start = self.checkpoint.segments.iter().find(|record| is_open(record.state()));
+        let rank = |id: SegmentId| order.iter().position(|known| *known == id);
+        if let Some(record) = start {
+            self.line.rewind_schema(rank, record.identity().segment, record.acknowledged());
+        }
+    }
 
-fn damaged(segment: &Segment, damage: &Damage) -> PumpError {
-    PumpError::Damaged { segment: segment.to_string(), damage: damage.to_string() }
+    fn stop_at(&mut self, mut hold: Hold) {
+        match &self.hold {
+            Some(before) => hold.follow(before),
+            None => {}
+        }
+        let is_new = self.hold.as_ref().is_none_or(|before| before.reason != hold.reason);
+        if is_new {
+            match hold.reason {
+                Reason::Held(reason) => {
+                    tracing::error!("held: {}; {}", hold.detail, reason.next_action());
+                }
+                Reason::Kafka => tracing::warn!("waiting for Kafka: {}", hold.detail),
+            }
+        }
+        self.hold = Some(hold);
+    }
+
+    /// What the node said of its schema without a reason.
+    fn take_news(&mut self) {
+        if let Some(pulled) = self.schema.news() {
+            let position = self.delivery.ledger.read_position();
+            self.line.merge_schema(&pulled.schema, schema::pulled_at(), position);
+        }
+    }
+
+    /// Reads every segment as far as it may be read, in order.
+    fn read(&mut self, scan: &Scan) -> Result<(), Trouble> {
+        let views = self.in_order(scan);
+        let read_to = self.options.read_to;
+        let sightings: Vec<_> = views
+            .iter()
+            .filter_map(|view| Some(self.readings.get(&view.name.id)?.sighting(view.name, read_to)))
+            .collect();
+        self.at_end = None;
+        for (at, (view, extent)) in views.iter().zip(lifecycle::extents(&sightings)).enumerate() {
+            if interrupt::came() {
+                break;
+            }
+            self.check_index(view)?;
+            self.read_segment(view, extent)?;
+            if matches!(extent, Extent::Visible | Extent::Durable(_)) {
+                self.reach_end(view, views.get(at + 1), extent);
+                break;
+            }
+        }
+        if let Some(hold) = self.hold.take() {
+            tracing::info!("goes on: {}", hold.detail);
+        }
+        Ok(())
+    }
+
+    /// Where reading stands in the segment that is being written.
+    fn reach_end(&mut self, view: &View, next: Option<&View>, extent: Extent) {
+        if extent == Extent::Visible {
+            self.at_end = Some(view.clone());
+            let has_section = next.is_some_and(|next| self.has_section(next));
+            if let Some(reading) = next.and_then(|next| self.readings.get_mut(&next.name.id)) {
+                reading.has_section |= has_section;
+            }
+        }
+    }
+
+    /// The segments of a scan that are not set aside, in the order of their records.
+    fn in_order(&self, scan: &Scan) -> Vec<View> {
+        let by_id: BTreeMap<SegmentId, &View> = scan.segments.iter().map(|view| (view.name.id, view)).collect();
+        let records = self.checkpoint.segments.iter().filter(|record| record.state() != SegmentState::Quarantined);
+        records
+            .filter(|record| self.readings.contains_key(&record.identity().segment))
+            .filter_map(|record| by_id.get(&record.identity().segment).map(|view| (*view).clone()))
+            .collect()
+    }
+
+    fn check_index(&self, view: &View) -> Result<(), Trouble> {
+        if !view.index.is_invalid_for_good() {
+            return Ok(());
+        }
+        let read = self.readings.get(&view.name.id).map(|reading| reading.read).unwrap_or_default();
+        let detail = format!("the index of {} holds no number", view.name);
+        Err(Hold::new(Reason::Held(HoldReason::InvalidIndex), detail).at(view.name, read).into())
+    }
+
+    fn keep_plaintext(&mut self, plaintext: Plaintext) {
+        self.plaintext = Some(plaintext);
+    }
+
+    /// What an entry passes through, and the readings beside it.
+    fn intake(&mut self) -> Result<(Intake<'_>, &mut BTreeMap<SegmentId, Reading>), Trouble> {
+        let Some((sink, ledger, isolation)) = self.delivery.parts() else {
+            return Err(Hold::new(Reason::Kafka, "not connected".to_owned()).into());
+        };
+        let intake = Intake {
+            line: &mut self.line,
+            sink,
+            ledger,
+            isolation,
+            checkpoint: &mut self.checkpoint,
+            schema: &mut self.schema,
+            quarantine: self.quarantine.as_ref(),
+            gaps: self.gaps.as_deref(),
+            observe: &self.observe,
+            events: &mut self.events,
+        };
+        Ok((intake, &mut self.readings))
+    }
 }

@@ -1,1 +1,279 @@
 //! Hard links that outlive foreign deletions.
+//!
+//! Owns: the directory beside `cdc_raw` and its lock, linking a segment into it at first sight, what its files cost, and
+//! which must be given up when they cost too much. Does not own: when to look (`keeper`), the record of what is given up
+//! (`gaps`), the right to delete what is finished (`progress`).
+//!
+//! A link is not synced: the journal keeps the order of names, so a later unlink of the other name can't outlive it.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use cassandra_commitlog::SegmentName;
+use rustix::fs::{AtFlags, FileType, FlockOperation, StatVfs};
+use rustix::io::Errno;
+
+use crate::cdc_raw::{Explained, same_mount};
+use crate::fault;
+use crate::folder::{self, Meta};
+
+/// What the spool may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Allocated bytes that nothing but the spool holds.
+    pub max_bytes: u64,
+    /// Bytes of the file system that stay free; without it the larger of a tenth and [`MIN_FREE`].
+    pub min_free: Option<u64>,
+}
+
+/// Bytes that stay free at least: a full disk stops Cassandra, and not only its CDC tables.
+pub const MIN_FREE: u64 = 20 << 30;
+
+/// Why there is no spool, or no link in it.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// It lies below `cdc_raw`, or above it.
+    #[error(
+        "spool.directory {} and cdc_raw {} lie in one another: Cassandra counts everything below cdc_raw against \
+         cdc_total_space; name a directory beside it", .spool.display(), .raw.display()
+    )]
+    Inside {
+        /// The spool.
+        spool: PathBuf,
+        /// `cdc_raw`.
+        raw: PathBuf,
+    },
+    /// Another agent has it.
+    #[error("another agent uses the spool {}", .0.display())]
+    Locked(PathBuf),
+    /// No hard link can lead from one to the other.
+    #[error(
+        "the spool {} is on another file system or mount than cdc_raw: name a directory beside cdc_raw, and under \
+         systemd one ReadWritePaths= that holds both (each path there is a mount of its own)", .0.display()
+    )]
+    OtherMount(PathBuf),
+    /// The kernel keeps links to foreign files from being made.
+    #[error(
+        "{segment} can't be linked into the spool: fs.protected_hardlinks=1 refuses links to files that the agent may \
+         not write; run the agent as the user that Cassandra runs as"
+    )]
+    ProtectedHardlinks {
+        /// The segment.
+        segment: SegmentName,
+    },
+    /// The spool has another file under that name.
+    #[error(
+        "the spool holds another file named {segment}: it is not replaced; the segment stays without protection until \
+         that one is published"
+    )]
+    OtherFile {
+        /// The segment.
+        segment: SegmentName,
+    },
+    /// The directory was renamed, removed or replaced.
+    #[error("the spool {} is no longer the directory that was opened: put it back, or start the agent again", .0.display())]
+    Replaced(PathBuf),
+    /// The file system refused.
+    #[error("{action} {}: {source}", .path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The locked spool. The lock goes with it.
+#[derive(Debug)]
+pub struct Spool {
+    path: PathBuf,
+    directory: OwnedFd,
+    limits: Limits,
+}
+
+/// The room in the spool's file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that a process without privileges may still take.
+    pub free: u64,
+    /// Bytes that must stay free.
+    pub floor: u64,
+}
+
+impl Spool {
+    /// Opens and locks the spool; makes it, with mode 0700, if it is missing.
+    ///
+    /// # Errors
+    /// [`SpoolError`]: it lies in `cdc_raw`, is used, can't be linked into, or can't be made.
+    pub fn open(path: &Path, raw: &Path, limits: Limits) -> Result<Self, SpoolError> {
+        let io = |action| move |source: io::Error| SpoolError::Io { action, path: path.to_owned(), source };
+        refuse_nested(path, raw).map_err(io("look at the spool"))?.map_or(Ok(()), Err)?;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io("make the spool")(error)),
+            _ => {}
+        }
+        let directory = folder::open_directory(path).map_err(io("open the spool"))?;
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(SpoolError::Locked(path.to_owned())),
+            Err(error) => return Err(io("lock the spool")(error.into())),
+        }
+        // Cassandra may make cdc_raw later; then the first link tells.
+        if raw.exists() && !same_mount(path, raw).map_err(io("look at the mount of"))? {
+            return Err(SpoolError::OtherMount(path.to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), directory, limits })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The segments in it, those that an earlier run left among them.
+    ///
+    /// # Errors
+    /// [`SpoolError::Replaced`], or it can't be read: nothing follows from the absence of segments then.
+    pub fn scan(&self) -> Result<HashMap<SegmentName, Meta>, SpoolError> {
+        let here = rustix::fs::fstat(&self.directory).map_err(|error| self.io("look at the spool", error))?;
+        let there = rustix::fs::stat(&self.path).map(|stat| (stat.st_dev, stat.st_ino));
+        if there != Ok((here.st_dev, here.st_ino)) {
+            return Err(SpoolError::Replaced(self.path.clone()));
+        }
+        let entries = folder::list(self.directory.as_fd()).map_err(|source| SpoolError::Io {
+            action: "read the spool",
+            path: self.path.clone(),
+            source,
+        })?;
+        let segment = |name: &std::ffi::CStr| name.to_str().ok().and_then(|name| SegmentName::parse(name).ok());
+        Ok(entries
+            .iter()
+            .filter(|entry| entry.kind == FileType::RegularFile)
+            .filter_map(|entry| segment(&entry.name).map(|name| (name, entry.meta)))
+            .collect())
+    }
+
+    /// Links a segment from `cdc_raw`. Says what the file is like with that link; `None` if it went meanwhile.
+    ///
+    /// # Errors
+    /// [`SpoolError`], by the name of its cause.
+    pub fn link(&self, raw: BorrowedFd<'_>, name: SegmentName) -> Result<Option<Meta>, SpoolError> {
+        let file = name.to_string();
+        let io =
+            |source: io::Error| SpoolError::Io { action: "link into the spool", path: file.clone().into(), source };
+        fault::point("spool.link").map_err(io)?;
+        let linked = rustix::fs::linkat(raw, &*file, &self.directory, &*file, AtFlags::empty());
+        fault::point("spool.linked").map_err(io)?;
+        match linked {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::EXIST) => {
+                let there = folder::meta(raw, &file).map_err(io)?;
+                let here = folder::meta(self.directory.as_fd(), &file).map_err(io)?;
+                if there.is_some() && there.map(|meta| meta.inode) != here.map(|meta| meta.inode) {
+                    return Err(SpoolError::OtherFile { segment: name });
+                }
+            }
+            Err(error) => return Err(self.diagnose(error, name)),
+        }
+        folder::meta(self.directory.as_fd(), &file).map_err(io)
+    }
+
+    /// The room in its file system.
+    ///
+    /// # Errors
+    /// The file system can't be asked.
+    pub fn room(&self) -> io::Result<Room> {
+        let StatVfs { f_frsize, f_blocks, f_bavail, .. } = rustix::fs::fstatvfs(&self.directory)?;
+        let floor = self.limits.min_free.unwrap_or_else(|| MIN_FREE.max(f_blocks.saturating_mul(f_frsize) / 10));
+        Ok(Room { free: f_bavail.saturating_mul(f_frsize), floor })
+    }
+
+    /// What it costs: allocated bytes of files that nothing else holds.
+    pub fn bytes(files: &HashMap<SegmentName, Meta>) -> u64 {
+        files.values().filter(|meta| meta.links == 1).map(|meta| meta.allocated).sum()
+    }
+
+    /// What must be given up, oldest first, so that the rest is within the limits. Only what nothing else holds is
+    /// worth it: giving up the others frees nothing.
+    pub fn too_much(&self, files: &HashMap<SegmentName, Meta>, room: Option<Room>) -> Vec<SegmentName> {
+        let mut own: Vec<(&SegmentName, &Meta)> = files.iter().filter(|(_, meta)| meta.links == 1).collect();
+        own.sort_by_key(|(name, meta)| (meta.modified, name.id));
+        let over = Self::bytes(files).saturating_sub(self.limits.max_bytes);
+        let short = room.map_or(0, |room| room.floor.saturating_sub(room.free));
+        let mut needed = over.max(short);
+        let mut candidates = Vec::new();
+        for (name, meta) in own {
+            if needed == 0 {
+                break;
+            }
+            needed = needed.saturating_sub(meta.allocated);
+            candidates.push(*name);
+        }
+        candidates
+    }
+
+    /// Gives up a segment whose loss is on durable record.
+    ///
+    /// # Errors
+    /// It can't be unlinked.
+    pub fn release(&self, explained: &Explained) -> io::Result<()> {
+        self.unlink(explained.segment())
+    }
+
+    /// Drops the link of a segment that was deleted with its right.
+    ///
+    /// # Errors
+    /// It can't be unlinked.
+    pub(crate) fn unlink(&self, name: SegmentName) -> io::Result<()> {
+        fault::point("spool.unlink")?;
+        folder::unlink(self.directory.as_fd(), &name.to_string())?;
+        fault::point("spool.unlinked")
+    }
+
+    fn diagnose(&self, error: Errno, segment: SegmentName) -> SpoolError {
+        match error {
+            Errno::XDEV => SpoolError::OtherMount(self.path.clone()),
+            Errno::PERM if protects_hardlinks() => SpoolError::ProtectedHardlinks { segment },
+            _ => self.io("link a segment into the spool", error),
+        }
+    }
+
+    fn io(&self, action: &'static str, error: Errno) -> SpoolError {
+        SpoolError::Io { action, path: self.path.clone(), source: error.into() }
+    }
+}
+
+/// Paths that lie in one another, however they are written.
+fn refuse_nested(spool: &Path, raw: &Path) -> io::Result<Option<SpoolError>> {
+    let (real_spool, real_raw) = (resolved(spool)?, resolved(raw)?);
+    let nested = real_spool.starts_with(&real_raw) || real_raw.starts_with(&real_spool);
+    Ok(nested.then(|| SpoolError::Inside { spool: spool.to_owned(), raw: raw.to_owned() }))
+}
+
+/// The path without links and dots; its last part need not be there.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let whole = std::path::absolute(path)?;
+            match (whole.parent(), whole.file_name()) {
+                (Some(parent), Some(name)) => Ok(parent.canonicalize().unwrap_or(parent.to_owned()).join(name)),
+                _ => Ok(whole),
+            }
+        }
+        other => other,
+    }
+}
+
+fn protects_hardlinks() -> bool {
+    std::fs::read("/proc/sys/fs/protected_hardlinks").is_ok_and(|text| !text.starts_with(b"0"))
+}

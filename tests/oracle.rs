@@ -26,13 +26,44 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read(name: &SegmentName, file: &[u8], schema: &Arc<Schema>, key: Option<Key>) -> Reading {
+/// Where the schema comes from.
+enum Known {
+    /// All of it is known beforehand.
+    Fixed(Arc<Schema>),
+    /// The log says it.
+    Log(Box<SchemaStore>),
+}
+
+impl Known {
+    fn schema(&self) -> Arc<Schema> {
+        match self {
+            Self::Fixed(schema) => schema.clone(),
+            Self::Log(store) => Arc::new(store.schema().0),
+        }
+    }
+
+    /// A node writes to its own tables before it writes down what they are: nobody needs those mutations.
+    fn lacks_system_table(&self, reading: &mut Reading, position: &Value) -> bool {
+        let position = position.as_u64().unwrap();
+        let of_system = |error: &MutationError| match error {
+            MutationError::UnknownTable { id } => {
+                system_table(*id).is_some_and(|(keyspace, _)| keyspace != "system_schema")
+            }
+            MutationError::UnknownColumn { keyspace, .. } => keyspace == "system",
+            MutationError::Malformed(_) => false,
+        };
+        let lacks = matches!(self, Self::Log(_)) && reading.undecodable.get(&position).is_some_and(of_system);
+        lacks && reading.undecodable.remove(&position).is_some()
+    }
+}
+
+fn read(name: &SegmentName, file: &[u8], known: &mut Known, key: Option<Key>) -> Reading {
     let descriptor = Descriptor::parse(file).unwrap();
     descriptor.check_name(name).unwrap();
     let mut reading = Reading::default();
     let mut sections = Sections::new(file, &descriptor, Tail::Sealed);
     let mut plaintext = Plaintext::new(key);
-    let mut decoder = Decoder::new(schema.clone());
+    let mut decoder = Decoder::new(known.schema());
     while let Step::Item(section) = sections.step().unwrap() {
         let body = plaintext.of(&section, &descriptor).unwrap();
         reading.sections.push(json!({
@@ -41,11 +72,21 @@ fn read(name: &SegmentName, file: &[u8], schema: &Arc<Schema>, key: Option<Key>)
         }));
         for entry in Entries::new(body, section.start) {
             let entry = entry.unwrap();
-            match mutation(name, &entry, &mut decoder, descriptor.version) {
+            let mut changes = Vec::new();
+            let follow = |update: &PartitionUpdate<'_>| match known {
+                Known::Fixed(_) => {}
+                Known::Log(store) => changes.extend(store.changes_in(update)),
+            };
+            match mutation(name, &entry, &mut decoder, descriptor.version, follow) {
                 Ok(value) => reading.mutations.push(value),
                 Err(error) => {
                     reading.undecodable.insert(entry.end().0.into(), error);
                 }
+            }
+            if let (Known::Log(store), false) = (&mut *known, changes.is_empty())
+                && !store.apply(changes).is_empty()
+            {
+                decoder = Decoder::new(known.schema());
             }
         }
     }
@@ -57,12 +98,14 @@ fn mutation(
     entry: &Entry<'_>,
     decoder: &mut Decoder,
     version: FormatVersion,
+    mut each: impl FnMut(&PartitionUpdate<'_>),
 ) -> Result<Value, MutationError> {
     let mut mutation = decoder.mutation(version, entry)?;
     let mut updates = Vec::new();
     let mut key = String::new();
     while let Some(update) = mutation.next_update()? {
         key = hex(update.key);
+        each(&update);
         updates.push(update_value(&update));
     }
     assert_eq!(updates.len(), mutation.count() as usize);
@@ -228,10 +271,30 @@ fn oracle_short(update: &Value) -> Value {
     })
 }
 
+/// What the oracle knows only as it is at the end: whether a table has CDC, and the names of key columns.
+fn of_any_time(mut update: Value) -> Value {
+    let nameless = |parts: &mut Value| {
+        for part in parts.as_array_mut().into_iter().flatten() {
+            part.as_object_mut().unwrap().remove("column");
+        }
+    };
+    update.as_object_mut().unwrap().remove("cdc");
+    nameless(&mut update["key_parts"]);
+    for row in update["rows"].as_array_mut().into_iter().flatten() {
+        nameless(&mut row["clustering"]);
+    }
+    for range in update["ranges"].as_array_mut().into_iter().flatten() {
+        nameless(&mut range["start"]);
+        nameless(&mut range["end"]);
+    }
+    update
+}
+
 /// Ours and the oracle's mutation must be the same; says where they part.
-fn compare(ours: &Value, oracle: &Value) -> Result<(), String> {
+fn compare(ours: &Value, oracle: &Value, known: &Known) -> Result<(), String> {
+    let at_end = matches!(known, Known::Fixed(_));
     for member in ["segment", "segment_id", "position", "size", "keyspace", "key", "cdc"] {
-        if ours[member] != oracle[member] {
+        if ours[member] != oracle[member] && (at_end || member != "cdc") {
             return Err(format!("{member}: ours {} oracle {}", ours[member], oracle[member]));
         }
     }
@@ -243,6 +306,7 @@ fn compare(ours: &Value, oracle: &Value) -> Result<(), String> {
         let full = theirs.get("unfiltered").is_some();
         let (ours, theirs) =
             if full { (ours.clone(), oracle_update(theirs)) } else { (short(ours), oracle_short(theirs)) };
+        let (ours, theirs) = if at_end { (ours, theirs) } else { (of_any_time(ours), of_any_time(theirs)) };
         if ours != theirs {
             return Err(format!("{}.{}:\n   ours   {ours}\n   oracle {theirs}", theirs["keyspace"], theirs["table"]));
         }
@@ -251,14 +315,14 @@ fn compare(ours: &Value, oracle: &Value) -> Result<(), String> {
 }
 
 /// One folder of segments with its `expected.jsonl.gz`: the case itself, or a stage of it.
-fn compare_folder(case: &Case, folder: &Path, segments: &Path, schema: &Arc<Schema>) -> Tally {
+fn compare_folder(case: &Case, folder: &Path, segments: &Path, known: &mut Known) -> Tally {
     let key = case.key_store().map(|path| {
         let key = keystore::load(&path, "cassandra", "testing:1").unwrap();
         Key::new(key.bytes()).unwrap()
     });
     let mut readings: BTreeMap<String, Reading> = load::segments_in(segments)
         .into_iter()
-        .map(|(name, file)| (name.to_string(), read(&name, &file, schema, key.clone())))
+        .map(|(name, file)| (name.to_string(), read(&name, &file, known, key.clone())))
         .collect();
     let mut tally = Tally::default();
     let mut next: BTreeMap<String, usize> = BTreeMap::new();
@@ -271,6 +335,9 @@ fn compare_folder(case: &Case, folder: &Path, segments: &Path, schema: &Arc<Sche
                 tally.differ(format!("{place}: sections: ours {:?} oracle {}", reading.sections, line["sections"]));
             }
             "mutation" => {
+                if known.lacks_system_table(reading, &line["position"]) {
+                    continue;
+                }
                 let at = next.entry(segment).or_default();
                 let Some(ours) = reading.mutations.get(*at) else {
                     tally.differ(format!("{place}: ours ends before it"));
@@ -278,7 +345,7 @@ fn compare_folder(case: &Case, folder: &Path, segments: &Path, schema: &Arc<Sche
                 };
                 *at += 1;
                 tally.mutations += 1;
-                if let Err(difference) = compare(ours, &line) {
+                if let Err(difference) = compare(ours, &line, known) {
                     tally.differ(format!("{place}: {difference}"));
                 }
             }
@@ -334,7 +401,9 @@ impl Tally {
             // 3.11 lets a column of a multi-cell user type be dropped and keeps its type as a frozen tuple: what was
             // written before can't be decoded with the schema at the end, by nobody.
             "undecodable" => {
-                if reading.undecodable.remove(&position).is_none() {
+                if reading.mutations.get(*next).is_some_and(|ours| ours["position"] == position) {
+                    *next += 1;
+                } else if reading.undecodable.remove(&position).is_none() {
                     self.differ(format!("{}@{position}: the oracle refuses it", case.name));
                 }
             }
@@ -348,10 +417,10 @@ fn every_recorded_case_reads_as_cassandra_reads_it() {
     let mut mutations = 0;
     let mut differences = Vec::new();
     for case in load::cases() {
-        let schema = Arc::new(case.schema());
-        let mut tally = compare_folder(&case, &case.folder, &case.folder.join("segments"), &schema);
+        let mut known = Known::Fixed(Arc::new(case.schema()));
+        let mut tally = compare_folder(&case, &case.folder, &case.folder.join("segments"), &mut known);
         for stage in load::stages(&case) {
-            let of_stage = compare_folder(&case, &stage, &stage, &schema);
+            let of_stage = compare_folder(&case, &stage, &stage, &mut known);
             tally.mutations += of_stage.mutations;
             tally.differences.extend(of_stage.differences);
         }
@@ -364,4 +433,20 @@ fn every_recorded_case_reads_as_cassandra_reads_it() {
     }
     assert!(mutations > 10_000, "only {mutations} mutations were compared");
     assert_eq!(differences.len(), 0, "{} differences in {mutations} mutations", differences.len());
+}
+
+#[test]
+fn every_case_reads_from_the_log_alone() {
+    let mut differences = Vec::new();
+    // Of `volume` only the first mutations were kept.
+    for case in load::cases().into_iter().filter(|case| !case.name.ends_with("volume")) {
+        let mut known = Known::Log(Box::default());
+        let tally = compare_folder(&case, &case.folder, &case.folder.join("segments"), &mut known);
+        println!("{}: {} mutations, {} differences", case.name, tally.mutations, tally.differences.len());
+        differences.extend(tally.differences);
+    }
+    for difference in differences.iter().take(20) {
+        println!("{}", difference.get(..3000).unwrap_or(difference));
+    }
+    assert_eq!(differences.len(), 0, "{} differences", differences.len());
 }

@@ -52,7 +52,7 @@ pub(super) fn run() -> Ending {
     let consumer = broker.consumer().map_err(|error| Failure::new(Exit::Failed, error))?;
     let line = Line::new(Arc::new(schema), Encoder::new(settings), Wanted::default());
     let mut pump = pump(folder.path(), &cdc_raw, line, &broker, node)?;
-    let watch = Watch::new(&cdc_raw);
+    let mut watch = Watch::new(&cdc_raw);
 
     let writer = node::start(&cdc_raw);
     let (mut reaped, mut shown) = (0, 0);

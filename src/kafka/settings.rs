@@ -144,6 +144,14 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
 ];
 
+/// What the names of librdkafka's secret properties have in common.
+const SECRETS: [&str; 5] = ["password", "secret", "key.pem", "sasl.jaas", "sasl.oauthbearer.config"];
+
+/// Whether the value of a librdkafka property is a secret: it is read from files only, and never shown.
+pub fn is_secret(property: &str) -> bool {
+    SECRETS.iter().any(|secret| property.contains(secret))
+}
+
 /// Room for what a record costs in a batch beside key and value: the batch's header, and varints for a record without
 /// headers.
 pub(super) const RECORD_OVERHEAD: usize = 128;

@@ -1,1 +1,145 @@
-//! Metrics, health and status.
+//! What the agent shows of itself: metrics, status, health.
+//!
+//! Owns: the one place where the loops report and whoever asks gets answers. Does not own: how they are asked (`http`,
+//! `systemd`), the log (`log`).
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+mod gauges;
+mod health;
+mod metrics;
+mod status;
+
+pub use self::health::{ACKNOWLEDGEMENT, BEAT, Condition, Health, Part};
+pub use self::metrics::{ByReason, Count, Entries, Metrics, PREFIX, Seconds};
+pub use self::status::{
+    CdcRaw, Checkpoint, Counters, Hold, HoldReason, Identity, Kafka, Lag, ReadTo, Report, SEGMENTS_LISTED, Schema,
+    SegmentCounts, SegmentState, SegmentStatus, Spool, State, Status,
+};
+
+/// A part that is not at work.
+const AWAY: u64 = 0;
+
+/// Shared by everything that reports or is asked.
+#[derive(Debug)]
+pub struct Observe {
+    /// What is counted and measured.
+    pub metrics: Metrics,
+    born: Instant,
+    /// By part: milliseconds since `born`, plus one.
+    beats: [AtomicU64; Part::ALL.len()],
+    config_valid: AtomicBool,
+    board: Mutex<Board>,
+}
+
+#[derive(Debug)]
+struct Board {
+    status: Status,
+    set_at: Instant,
+    /// Since when there has been something for Kafka without a pause.
+    waiting_since: Option<Instant>,
+}
+
+impl Default for Observe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observe {
+    /// An agent that starts: nothing is known, and only the pump is at work.
+    pub fn new() -> Self {
+        let status = Status { since: Timestamp::now(), ..Status::default() };
+        let born = Instant::now();
+        let observe = Self {
+            metrics: Metrics::new(),
+            born,
+            beats: Default::default(),
+            config_valid: AtomicBool::new(false),
+            board: Mutex::new(Board { status, set_at: born, waiting_since: None }),
+        };
+        observe.beat(Part::Pump);
+        observe
+    }
+
+    /// A loop turned, or waits for something that it may wait for. From its first beat on a part must go on beating.
+    pub fn beat(&self, part: Part) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.beats[part as usize].store(now.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// A part ends on purpose, and need not beat until it begins again.
+    pub fn leave(&self, part: Part) {
+        self.beats[part as usize].store(AWAY, Ordering::Relaxed);
+    }
+
+    /// Whether the configuration that was last read is in force.
+    pub fn config_valid(&self, valid: bool) {
+        self.config_valid.store(valid, Ordering::Relaxed);
+    }
+
+    /// What the agent does now. To be called about once a second and whenever the state changes.
+    pub fn set_status(&self, status: Status) {
+        let now = Instant::now();
+        let mut board = self.board();
+        let waiting = health::has_work_for_kafka(&status);
+        board.waiting_since = if waiting { board.waiting_since.or(Some(now)) } else { None };
+        board.set_at = now;
+        board.status = status;
+    }
+
+    /// The status as it is now.
+    pub fn status(&self) -> Status {
+        let board = self.board();
+        board.status.clone().aged(board.set_at.elapsed().as_secs_f64())
+    }
+
+    /// Whether the loops turn. Depends on neither Kafka nor Cassandra.
+    pub fn live(&self) -> Health {
+        let now = self.born.elapsed();
+        health::live(self.beats.each_ref().map(|beat| match beat.load(Ordering::Relaxed) {
+            AWAY => None,
+            beat => Some(now.saturating_sub(Duration::from_millis(beat))),
+        }))
+    }
+
+    /// Whether the agent does its work.
+    pub fn ready(&self) -> Health {
+        self.ready_with(&self.status())
+    }
+
+    /// All that is known.
+    pub fn report(&self) -> Report {
+        let status = self.status();
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            at: Timestamp::now(),
+            live: self.live(),
+            ready: self.ready_with(&status),
+            counters: self.metrics.counters(),
+            status,
+        }
+    }
+
+    /// The metrics as OpenMetrics text.
+    ///
+    /// # Errors
+    /// None that a text in memory could have.
+    pub fn metrics_text(&self) -> Result<String, fmt::Error> {
+        self.metrics.text(&self.status(), self.config_valid.load(Ordering::Relaxed))
+    }
+
+    fn ready_with(&self, status: &Status) -> Health {
+        let waiting = self.board().waiting_since.map(|since| since.elapsed());
+        health::ready(status, self.config_valid.load(Ordering::Relaxed), waiting)
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -29,6 +29,14 @@ impl Entry<'_> {
     pub fn end(&self) -> LogOffset {
         LogOffset(self.body_at.0.saturating_add(length(self.body.len())).saturating_add(4))
     }
+
+    /// Whether the checksum is that of size and body: for an entry that was kept somewhere else than in a segment.
+    pub fn is_whole(&self) -> bool {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&length(self.body.len()).to_be_bytes());
+        crc.update(self.body);
+        crc.finalize() == self.crc
+    }
 }
 
 /// The entries of a section.

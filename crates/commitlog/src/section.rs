@@ -159,13 +159,7 @@ impl<'a> Sections<'a> {
 
     fn marker_at(&self, at: FileOffset) -> Option<FileOffset> {
         let marker = self.file.get(index(at.0)..)?.first_chunk::<8>()?;
-        let [a, b, c, d, crc @ ..] = *marker;
-        if u32::from_be_bytes(crc) != marker_crc(self.id, at) {
-            return None;
-        }
-        let next = u32::from_be_bytes([a, b, c, d]);
-        let sound = next >= at.0.saturating_add(MARKER) && index(next) <= self.file.len();
-        sound.then_some(FileOffset(next))
+        sync_marker(self.id, at, *marker).filter(|next| index(next.0) <= self.file.len())
     }
 
     fn is_unwritten(&self, at: FileOffset) -> bool {
@@ -192,6 +186,15 @@ impl Section<'_> {
         u32::try_from(declared)
             .map_err(|_| error(Cause::OutOfRange { what: "plaintext length", value: i64::from(declared) }))
     }
+}
+
+/// Where the section behind these bytes ends, if they are a written sync marker: the place for a reader that copies what
+/// may still be written, and has no slice of the file to walk.
+pub fn sync_marker(id: SegmentId, at: FileOffset, bytes: [u8; 8]) -> Option<FileOffset> {
+    let [a, b, c, d, crc @ ..] = bytes;
+    let next = u32::from_be_bytes([a, b, c, d]);
+    let sound = u32::from_be_bytes(crc) == marker_crc(id, at) && next >= at.0.saturating_add(MARKER);
+    sound.then_some(FileOffset(next))
 }
 
 fn marker_crc(id: SegmentId, at: FileOffset) -> u32 {

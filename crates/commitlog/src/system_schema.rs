@@ -10,10 +10,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::cql_type::CqlType;
 use crate::schema::{Column, ColumnKind, Schema, TableId, TableSchema};
 use crate::schema_problem::{SchemaProblem, Subject, Why};
+use crate::schema_tables::SchemaTable;
 use crate::type_parser::{Freezing, hex_bytes, parse_with};
 use crate::user_types::{UserTypeProblem, UserTypes};
 
@@ -164,10 +166,24 @@ fn or_durable<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
 
 /// cqlsh's `SELECT JSON` gives a timestamp as a date: no reason to refuse the row, as no decoding depends on it.
 fn number_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
-    serde_json::Value::deserialize(from).map(|value| value.as_i64())
+    Value::deserialize(from).map(|value| value.as_i64())
 }
 
 impl SystemSchema {
+    /// Adds a row; one without the columns that every row has is left out.
+    pub(crate) fn push(&mut self, table: SchemaTable, row: Value) {
+        match table {
+            SchemaTable::Keyspaces => self.keyspaces.extend(serde_json::from_value::<KeyspaceRow>(row).ok()),
+            SchemaTable::Tables => self.tables.extend(serde_json::from_value::<TableRow>(row).ok()),
+            SchemaTable::Columns => self.columns.extend(serde_json::from_value::<ColumnRow>(row).ok()),
+            SchemaTable::DroppedColumns => {
+                self.dropped_columns.extend(serde_json::from_value::<DroppedColumnRow>(row).ok());
+            }
+            SchemaTable::Types => self.types.extend(serde_json::from_value::<TypeRow>(row).ok()),
+            SchemaTable::Views => self.views.extend(serde_json::from_value::<ViewRow>(row).ok()),
+        }
+    }
+
     /// The tables and views that these rows define, and what is wrong with the others: a broken definition takes
     /// only its own table with it, or, as a user type, only those that use it.
     pub fn resolve(&self) -> (Schema, Vec<SchemaProblem>) {
@@ -223,7 +239,7 @@ impl SystemSchema {
         for definition in self.tables.iter().map(Definition::from).chain(self.views.iter().map(Definition::from)) {
             let count = rows.names.entry((definition.keyspace, definition.name)).or_insert(0_usize);
             *count = count.saturating_add(1);
-            if let Some(id) = uuid(definition.id) {
+            if let Some(id) = table_id(definition.id) {
                 let count = rows.ids.entry(id).or_insert(0_usize);
                 *count = count.saturating_add(1);
             }
@@ -272,7 +288,7 @@ impl Rows<'_> {
         problems: &mut Vec<SchemaProblem>,
     ) -> Result<TableSchema, Refusal> {
         let &Definition { keyspace, name, id, cdc } = definition;
-        let id = uuid(id).ok_or_else(|| (None, Why::Id(id.into())))?;
+        let id = table_id(id).ok_or_else(|| (None, Why::Id(id.into())))?;
         if self.names.get(&(keyspace, name)).is_some_and(|&n| n > 1) {
             return Err((None, Why::DefinedTwice));
         }
@@ -405,7 +421,7 @@ fn name_in_log(row: &ColumnRow) -> String {
 }
 
 /// The 8-4-4-4-12 form only: what else `u128` would read (a sign, fewer digits) is no id.
-fn uuid(text: &str) -> Option<TableId> {
+pub(crate) fn table_id(text: &str) -> Option<TableId> {
     let mut digits = String::new();
     let mut groups = text.split('-');
     for len in [8, 4, 4, 4, 12] {

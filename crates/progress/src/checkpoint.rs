@@ -113,6 +113,19 @@ impl SegmentRecord {
         }
     }
 
+    /// A segment that is there again: Cassandra linked it once more after it was deleted, or it was believed lost.
+    /// Reading goes on behind what was read before, with the account of that; so it is finished and reaped like any
+    /// other.
+    pub fn revived(tombstone: &Tombstone, name: String, inode: u64, first_seen: i64) -> Self {
+        let Tombstone { identity, end, tally, finished_at: _, ending: _ } = *tombstone;
+        Self { acknowledged: end, tally, ..Self::new(identity, name, inode, first_seen) }
+    }
+
+    /// What is kept of it when it is gone.
+    pub fn tombstone(&self, finished_at: i64, ending: Ending) -> Tombstone {
+        Tombstone { identity: self.identity, end: self.acknowledged, tally: self.tally, finished_at, ending }
+    }
+
     /// Which segment.
     pub fn identity(&self) -> Identity {
         self.identity
@@ -190,7 +203,7 @@ impl SegmentRecord {
 /// How a segment went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ending {
-    /// Deleted, or moved away, by us after it was finished.
+    /// Gone after it was finished: deleted, or moved away, by us.
     Reaped,
     /// Gone before it was finished: a gap record says what is missing.
     Lost,
@@ -288,6 +301,29 @@ impl Checkpoint {
         } else {
             Err(Box::new(Foreign { found: self.node.clone(), expected: expected.clone() }))
         }
+    }
+
+    /// What is kept of a segment with this first entry that was here before: of several the one that was read furthest.
+    /// Where either has no first entry nothing says that they are the same, and nothing of it was read that could be
+    /// repeated.
+    pub fn tombstone_of(&self, segment: SegmentId, first_entry_crc: u32) -> Option<&Tombstone> {
+        let identity = Identity { segment, first_entry_crc: Some(first_entry_crc) };
+        self.tombstones.iter().filter(|tombstone| tombstone.identity == identity).max_by_key(|tombstone| tombstone.end)
+    }
+
+    /// Puts the record of a segment in the place of the one whose file name it has: ids recur when a clock steps back.
+    /// Of that one a tombstone is kept and returned. Where it is [`Ending::Lost`] a gap record must be durable before
+    /// this is saved: its file is not there any more.
+    pub fn displace(&mut self, record: SegmentRecord, now: i64) -> Option<Tombstone> {
+        let index = self.segments.iter().position(|other| other.name == record.name);
+        let tombstone = index.map(|index| self.segments.remove(index)).map(|old| {
+            let ending = if old.state == SegmentState::Finished { Ending::Reaped } else { Ending::Lost };
+            old.tombstone(now, ending)
+        });
+        self.tombstones.extend(tombstone);
+        // Last: its first sight is now.
+        self.segments.push(record);
+        tombstone
     }
 
     /// Drops the tombstones of segments that went before `oldest`, in seconds since 1970.

@@ -3,7 +3,7 @@
 use cassandra_commitlog::{LogOffset, Position, SegmentId};
 use cassandra_progress::{
     Checkpoint, DecodeError, Ending, Generation, Generations, Identity, Ledger, Node, NotYet, Outcome, Reapable,
-    Refused, SaveError, Sealed, SegmentRecord, StartError, Tally, Tombstone, TooLarge, Window,
+    Refused, SaveError, Sealed, SegmentRecord, SegmentState, StartError, Tally, Tombstone, TooLarge, Window,
 };
 use proptest::prelude::*;
 
@@ -74,6 +74,15 @@ proptest! {
 
     #[test]
     fn decoding_undoes_encoding(checkpoint in checkpoint()) {
+        let (_, bytes) = bytes(&mut Generations::new(), &checkpoint);
+        prop_assert_eq!(Checkpoint::decode(&bytes), Ok((1, checkpoint)));
+    }
+
+    #[test]
+    fn whatever_was_gone_comes_back_with_its_account(tombstone in tombstone(), name in "[A-Za-z0-9.-]{0,40}") {
+        let record = SegmentRecord::revived(&tombstone, name, 5, 6);
+        prop_assert_eq!(record.tombstone(tombstone.finished_at, tombstone.ending), tombstone);
+        let checkpoint = Checkpoint { segments: vec![record], tombstones: vec![tombstone], ..Checkpoint::default() };
         let (_, bytes) = bytes(&mut Generations::new(), &checkpoint);
         prop_assert_eq!(Checkpoint::decode(&bytes), Ok((1, checkpoint)));
     }
@@ -261,6 +270,84 @@ fn what_was_loaded_must_be_saved_again_before_anything_goes() {
     assert!(generations.durable(SEVEN).is_none());
     bytes(&mut generations, &with_entries(5, true));
     assert!(generations.durable(SEVEN).is_some());
+}
+
+/// A finished segment that comes back longer is read on from its end, and goes again only when that is acknowledged.
+#[test]
+fn a_segment_that_comes_back_goes_on_where_it_ended() {
+    let mut generations = Generations::new();
+    let mut checkpoint = with_entries(5, true);
+    bytes(&mut generations, &checkpoint);
+    bytes(&mut generations, &checkpoint);
+    let reaped = checkpoint.segments.remove(0).tombstone(1000, Ending::Reaped);
+    checkpoint.tombstones.push(reaped);
+    assert_eq!((reaped.end, reaped.tally.entries()), (LogOffset(500), 5));
+
+    let tombstone = *checkpoint.tombstone_of(SegmentId(7), 1).unwrap();
+    let mut record = SegmentRecord::revived(&tombstone, "CommitLog-7-7.log".into(), 99, 2000);
+    assert_eq!((record.identity(), record.state()), (SEVEN, SegmentState::Reading));
+    assert_eq!((record.acknowledged(), record.tally()), (reaped.end, reaped.tally));
+    assert_eq!((record.inode, record.first_seen), (99, 2000));
+    assert_eq!(record.identify(2), Err(Refused::OtherFirstEntry));
+
+    let mut ledger = Ledger::new(Window::default());
+    ledger.enter(at(record.acknowledged().0), record.tally());
+    ledger.read_to(at(600), Outcome::Filtered);
+    let longer = Sealed { identity: SEVEN, end: LogOffset(600), entries: 6 };
+    checkpoint.segments.push(record);
+    for _ in 0..2 {
+        // What the first life left durable is not enough for the second.
+        let behind = generations.durable(SEVEN).map(|durable| Reapable::new(longer, &durable));
+        assert!(matches!(behind, None | Some(Err(NotYet::Behind { .. }))), "{behind:?}");
+        bytes(&mut generations, &checkpoint);
+    }
+    let record = &mut checkpoint.segments[0];
+    record.acknowledge(&ledger.watermark().unwrap()).unwrap();
+    assert_eq!(record.finish(reaped.tally.finish(5).unwrap()), Err(Refused::OtherTally));
+    record.finish(record.tally().finish(6).unwrap()).unwrap();
+    bytes(&mut generations, &checkpoint);
+    assert!(generations.durable(SEVEN).is_none());
+    bytes(&mut generations, &checkpoint);
+    let reapable = Reapable::new(longer, &generations.durable(SEVEN).unwrap()).unwrap();
+    assert_eq!((reapable.tally().entries(), reapable.end()), (6, LogOffset(600)));
+}
+
+#[test]
+fn a_tombstone_is_found_by_the_first_entry_alone() {
+    let mut checkpoint = Checkpoint { node: node("h"), ..Checkpoint::default() };
+    let record = |crc, entries| {
+        let mut checkpoint = with_entries(entries, false);
+        let mut tombstone = checkpoint.segments.remove(0).tombstone(i64::from(entries), Ending::Lost);
+        tombstone.identity.first_entry_crc = crc;
+        tombstone
+    };
+    checkpoint.tombstones = vec![record(None, 0), record(Some(1), 3), record(Some(1), 5), record(Some(1), 4)];
+    assert_eq!(checkpoint.tombstone_of(SegmentId(7), 1).map(|found| found.end), Some(LogOffset(500)));
+    assert_eq!(checkpoint.tombstone_of(SegmentId(7), 0), None);
+    assert_eq!(checkpoint.tombstone_of(SegmentId(8), 1), None);
+}
+
+#[test]
+fn another_segment_of_the_same_name_takes_its_place() {
+    for finished in [false, true] {
+        let mut checkpoint = with_entries(5, finished);
+        let old = checkpoint.segments[0].clone();
+        let eight = Identity { segment: SegmentId(8), first_entry_crc: None };
+        checkpoint.segments.push(SegmentRecord::new(eight, "CommitLog-7-8.log".into(), 2, 3));
+        let other = Identity { first_entry_crc: Some(2), ..SEVEN };
+        let new = SegmentRecord::new(other, old.name.clone(), 9, 4);
+        let tombstone = checkpoint.displace(new.clone(), 50).unwrap();
+        assert_eq!(tombstone.ending, if finished { Ending::Reaped } else { Ending::Lost });
+        assert_eq!(checkpoint.tombstones, [tombstone]);
+        assert_eq!((tombstone.identity, tombstone.end, tombstone.finished_at), (SEVEN, LogOffset(500), 50));
+        assert_eq!(checkpoint.segments[1], new);
+        let (_, bytes) = bytes(&mut Generations::new(), &checkpoint);
+        assert_eq!(Checkpoint::decode(&bytes), Ok((1, checkpoint.clone())));
+        // Where none has the name it is just one more.
+        let nine = Identity { segment: SegmentId(9), first_entry_crc: None };
+        assert_eq!(checkpoint.displace(SegmentRecord::new(nine, "CommitLog-7-9.log".into(), 2, 3), 60), None);
+        assert_eq!((checkpoint.segments.len(), checkpoint.tombstones.len()), (3, 1));
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

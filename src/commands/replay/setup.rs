@@ -17,11 +17,8 @@ use crate::cli::{EventArgs, FormatKind, Int64Kind, KafkaArgs, KeyKind, Replay, S
 use crate::exit::{Exit, Failure};
 use crate::filter::Tables;
 use crate::interrupt;
-use crate::kafka::{KafkaError, KafkaSettings, Publisher, TopicCreation};
+use crate::kafka::{KafkaError, KafkaSettings, Publisher, TopicCreation, is_secret};
 use crate::sink::{KafkaSink, Lines, Sink, SinkError};
-
-/// What the names of librdkafka's secret properties have in common.
-const SECRETS: [&str; 5] = ["password", "secret", "key.pem", "sasl.jaas", "sasl.oauthbearer.config"];
 
 /// The partition that `--key` names: an object of the key columns of at least one wanted table, in any order.
 pub(super) fn key_filter(text: &str, schema: &Schema, tables: &Tables) -> Result<Map<String, Value>, Failure> {
@@ -177,7 +174,7 @@ fn kafka_settings(arguments: &KafkaArgs, max_record_bytes: usize) -> Result<Kafk
             .split_once('=')
             .ok_or_else(|| Failure::text(Exit::Usage, format!("--property {}: write NAME=VALUE", name_of(property))))?;
         let name = name.trim();
-        if SECRETS.iter().any(|secret| name.contains(secret)) {
+        if is_secret(name) {
             let text = format!("--property {name}: everybody can read a command line; put it in --properties-file");
             return Err(Failure::text(Exit::Usage, text));
         }

@@ -1,0 +1,168 @@
+//! A directory that others write into, used through its own descriptor.
+//!
+//! Owns: noticing that the directory was removed or made anew, and what its entries are: never followed, so that a link
+//! planted under a segment's name leads nowhere. Does not own: what the names mean (`cdc_raw`, `spool`).
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// What the file system says of a regular file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// The file's number: its identity as long as somebody holds it.
+    pub inode: u64,
+    /// Its names, in all directories.
+    pub links: u64,
+    /// Apparent bytes: a mapped segment has all of them from the start.
+    pub len: u64,
+    /// Bytes that the disk gave it.
+    pub allocated: u64,
+    /// Its last change. Stores through a mapping move it only when they dirty a clean page.
+    pub modified: SystemTime,
+}
+
+/// The unit of `st_blocks`, whatever the file system's block is.
+const STAT_BLOCK: u64 = 512;
+
+impl Meta {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+        Self {
+            inode: stat.st_ino as u64,
+            links: stat.st_nlink as u64,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(STAT_BLOCK),
+            modified: SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(stat.st_mtime_nsec as u64),
+        }
+    }
+}
+
+/// One name in a directory.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: CString,
+    pub(crate) kind: FileType,
+    pub(crate) meta: Meta,
+}
+
+/// Whether the directory is the one of last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Same,
+    Reopened,
+    Missing,
+}
+
+/// A directory by its path, open while it is there.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    open: Option<OwnedFd>,
+}
+
+impl Folder {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), open: None }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, if it was there at the last [`refresh`](Self::refresh).
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.open.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Opens what the path leads to now, unless that is open already.
+    pub(crate) fn refresh(&mut self) -> io::Result<Presence> {
+        let now = match rustix::fs::stat(&self.path) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => {
+                self.open = None;
+                return Ok(Presence::Missing);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(open) = &self.open {
+            let then = rustix::fs::fstat(open)?;
+            // A removed directory keeps its number while it is open here, so no new one can have it.
+            if (then.st_dev, then.st_ino) == (now.st_dev, now.st_ino) {
+                return Ok(Presence::Same);
+            }
+        }
+        self.open = None;
+        self.open = Some(open_directory(&self.path)?);
+        Ok(Presence::Reopened)
+    }
+}
+
+/// Opens a directory for use by its descriptor.
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())?)
+}
+
+/// Everything in a directory. What vanishes meanwhile is left out.
+pub(crate) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                entries.push(Entry { name: name.to_owned(), kind, meta: Meta::of(&stat) });
+            }
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(entries)
+}
+
+/// How deep below a directory sizes are added up: deeper trees are nobody's intention.
+const MAX_DEPTH: u32 = 16;
+
+/// Apparent bytes of everything below a directory inside this one, as Cassandra adds them up. What can't be read counts
+/// nothing: this is for an alarm, not for a decision.
+pub(crate) fn bytes_below(directory: BorrowedFd<'_>, name: &CStr) -> u64 {
+    fn below(directory: BorrowedFd<'_>, name: &CStr, depth: u32) -> u64 {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let Ok(inner) = rustix::fs::openat(directory, name, flags, Mode::empty()) else { return 0 };
+        let entries = list(inner.as_fd()).unwrap_or_default();
+        entries.iter().fold(0, |sum: u64, entry| {
+            sum.saturating_add(match entry.kind {
+                FileType::Directory if depth < MAX_DEPTH => below(inner.as_fd(), &entry.name, depth + 1),
+                FileType::Directory => 0,
+                _ => entry.meta.len,
+            })
+        })
+    }
+    below(directory, name, 1)
+}
+
+/// What is at this name in a directory, if something is.
+pub(crate) fn meta(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Meta>> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Meta::of(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a name from a directory. One that is gone already is as good.
+pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

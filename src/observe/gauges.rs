@@ -1,0 +1,80 @@
+//! The gauges that repeat the status, so that a graph and `/statusz` never disagree.
+//!
+//! Owns: their names, and how each follows from the status. Does not own: the status; what is counted (`metrics`).
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+
+use super::metrics::{Count, Reason, Register, Seconds};
+use super::status::{HoldReason, Status};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+/// Written at every scrape.
+#[derive(Debug)]
+pub(super) struct Gauges {
+    lag_bytes: Count,
+    lag_segments: Count,
+    lag_seconds: Seconds,
+    oldest_age: Seconds,
+    cdc_raw_bytes: Count,
+    cdc_raw_limit: Count,
+    time_to_full: Seconds,
+    spool_bytes: Count,
+    spool_limit: Count,
+    segments: Family<StateLabel, Count>,
+    hold_state: Family<Reason, Count>,
+    broker_up: Count,
+    checkpoint_age: Seconds,
+    config_valid: Count,
+    read_to_fallback: Count,
+}
+
+impl Gauges {
+    pub(super) fn new(all: &mut Register) -> Self {
+        Self {
+            lag_bytes: all.count("lag_bytes", "Readable bytes that are not acknowledged"),
+            lag_segments: all.count("lag_segments", "Segments that are not acknowledged to their end"),
+            lag_seconds: all.seconds("lag_seconds", "Age of the oldest readable byte that is not acknowledged"),
+            oldest_age: all
+                .seconds("oldest_unacked_segment_age_seconds", "Age of the oldest segment not acknowledged to its end"),
+            cdc_raw_bytes: all.count("cdc_raw_bytes", "What the segments in cdc_raw hold"),
+            cdc_raw_limit: all.count("cdc_raw_limit_bytes", "What Cassandra lets cdc_raw hold; 0 if unknown"),
+            time_to_full: all.seconds("cdc_raw_time_to_full_seconds", "When cdc_raw is full; infinite if never"),
+            spool_bytes: all.count("spool_bytes", "What nothing but the spool holds any more"),
+            spool_limit: all.count("spool_limit_bytes", "What the spool may hold"),
+            segments: all.add("segments", "Segments by state", Family::default()),
+            hold_state: all.add("hold_state", "1 while reading is stopped for this reason", Family::default()),
+            broker_up: all.count("kafka_broker_up", "1 while a broker is connected"),
+            checkpoint_age: all.seconds("checkpoint_age_seconds", "Age of the newest checkpoint; 0 before the first"),
+            config_valid: all.count("config_last_reload_successful", "1 if the last configuration read is in force"),
+            read_to_fallback: all.count("read_to_fallback", "1 while segments are read less far than configured"),
+        }
+    }
+
+    pub(super) fn show(&self, status: &Status, config_valid: bool) {
+        self.lag_bytes.set(status.lag.bytes);
+        self.lag_segments.set(status.lag.segments);
+        self.lag_seconds.set(status.lag.seconds);
+        self.oldest_age.set(status.oldest_unacknowledged_age_seconds);
+        self.cdc_raw_bytes.set(status.cdc_raw.bytes);
+        self.cdc_raw_limit.set(status.cdc_raw.limit.unwrap_or(0));
+        self.time_to_full.set(status.cdc_raw.time_to_full_seconds.unwrap_or(f64::INFINITY));
+        self.spool_bytes.set(status.spool.bytes);
+        self.spool_limit.set(status.spool.limit);
+        for (state, count) in status.segment_counts.by_state() {
+            self.segments.get_or_create(&StateLabel { state: state.as_str() }).set(count);
+        }
+        let held = status.hold.as_ref().map(|hold| hold.reason);
+        for reason in HoldReason::ALL {
+            self.hold_state.get_or_create(&Reason { reason: reason.as_str() }).set(u64::from(held == Some(reason)));
+        }
+        self.broker_up.set(u64::from(status.kafka.as_ref().is_some_and(|kafka| kafka.connected)));
+        self.checkpoint_age.set(status.checkpoint.age_seconds.unwrap_or(0.0));
+        self.config_valid.set(u64::from(config_valid));
+        self.read_to_fallback.set(u64::from(status.read_to.fallback.is_some()));
+    }
+}

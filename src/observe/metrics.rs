@@ -1,0 +1,276 @@
+//! The metrics: their names, labels and help, as OpenMetrics text.
+//!
+//! Owns: the registry, and everything that is counted or measured where it happens. Does not own: the gauges that repeat
+//! the status (`gauges`), when something is counted.
+//!
+//! A label value that is known beforehand stands at 0 from the start: a rate can't see the first step of a series that
+//! was not there.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::gauges::Gauges;
+use super::status::{Counters, Status};
+
+/// Before every name.
+pub const PREFIX: &str = "cassandra_cdc";
+
+/// What a gap record may be of.
+const GAPS: [&str; 4] = ["segment-deleted", "damaged-bytes", "spool-released", "index-without-log"];
+
+/// Why an entry may be dead-lettered.
+const DEAD_LETTERS: [&str; 4] = ["unknown-table", "unknown-column", "malformed", "too-large"];
+
+/// A measured number.
+pub type Seconds = Gauge<f64, AtomicU64>;
+
+/// A number of things.
+pub type Count = Gauge<u64, AtomicU64>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Reason {
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Table {
+    keyspace: String,
+    table: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: String,
+}
+
+/// A counter by reason.
+#[derive(Debug)]
+pub struct ByReason {
+    family: Family<Reason, Counter>,
+    total: Counter,
+}
+
+impl ByReason {
+    /// One more for this reason: one word of ours, never text from outside.
+    pub fn inc(&self, reason: &'static str) {
+        self.family.get_or_create(&Reason { reason }).inc();
+        self.total.inc();
+    }
+
+    /// For all reasons.
+    pub fn total(&self) -> u64 {
+        self.total.get()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// Entries by what became of them.
+#[derive(Debug)]
+pub struct Entries {
+    /// All events are for Kafka.
+    pub published: Counter,
+    /// Nothing of a CDC table is in them.
+    pub not_cdc: Counter,
+    /// The configuration leaves their tables out.
+    pub filtered: Counter,
+    /// Any part became a dead-letter record.
+    pub dead_lettered: Counter,
+}
+
+impl Entries {
+    fn of(family: &Family<OutcomeLabel, Counter>) -> Self {
+        let one = |outcome| family.get_or_create_owned(&OutcomeLabel { outcome });
+        Self {
+            published: one("published"),
+            not_cdc: one("not_cdc"),
+            filtered: one("filtered"),
+            dead_lettered: one("dead_lettered"),
+        }
+    }
+}
+
+/// Everything that is counted or measured where it happens.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    gauges: Gauges,
+    /// Segments acknowledged to their end.
+    pub segments_finished: Counter,
+    /// Segments deleted by us.
+    pub segments_deleted: Counter,
+    /// Finished segments that Cassandra linked again.
+    pub resurrected_segments: Counter,
+    /// Segments that somebody else deleted before they were finished.
+    pub foreign_deletions: Counter,
+    /// Segments lost before they were published.
+    pub lost_segments: Counter,
+    /// Gap records.
+    pub gap_records: ByReason,
+    events_published: Family<Table, Counter>,
+    event_bytes: Counter,
+    /// The sum of `events_published`.
+    events: Counter,
+    /// Entries by what became of them.
+    pub entries: Entries,
+    /// Bytes that could not be read as a structure of the format.
+    pub decode_errors: ByReason,
+    /// Dead-letter records.
+    pub dead_letter_records: ByReason,
+    /// From handing a run to the producer to its acknowledgement.
+    pub delivery_latency: Histogram,
+    /// From the time of a write to its acknowledgement by Kafka.
+    pub end_to_end_latency: Histogram,
+    delivery_failures: Family<Code, Counter>,
+    /// Producers made anew.
+    pub producer_rebuilds: Counter,
+    /// Times that records were sent one by one to find the poison one.
+    pub isolation_runs: Counter,
+    /// Records in the producer's queue.
+    pub producer_queue_messages: Count,
+    /// Bytes in the producer's queue.
+    pub producer_queue_bytes: Count,
+    /// Entries read and not acknowledged.
+    pub window_entries: Count,
+    /// Round trip to a broker.
+    pub kafka_rtt: Seconds,
+    /// How long a checkpoint took.
+    pub checkpoint_duration: Histogram,
+    /// Checkpoints that could not be saved.
+    pub checkpoint_failures: Counter,
+    /// Times that the queue of file notifications was too small.
+    pub inotify_overflows: Counter,
+    /// Scans of `cdc_raw`.
+    pub rescans: Counter,
+    /// Times that an index was found empty, which is normal.
+    pub idx_empty_reads: Counter,
+    /// Times that an index held what it must not, or went back.
+    pub idx_invalid: Counter,
+}
+
+/// Registers while it makes.
+pub(super) struct Register(Registry);
+
+impl Register {
+    pub(super) fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    pub(super) fn count(&mut self, name: &str, help: &str) -> Count {
+        self.add(name, help, Count::default())
+    }
+
+    pub(super) fn seconds(&mut self, name: &str, help: &str) -> Seconds {
+        self.add(name, help, Seconds::default())
+    }
+
+    fn counter(&mut self, name: &str, help: &str) -> Counter {
+        self.add(name, help, Counter::default())
+    }
+
+    fn by_reason(&mut self, name: &str, help: &str, known: &[&'static str]) -> ByReason {
+        let family = Family::<Reason, Counter>::default();
+        for reason in known {
+            drop(family.get_or_create(&Reason { reason }));
+        }
+        ByReason { family: self.add(name, help, family), total: Counter::default() }
+    }
+
+    /// Powers of two from `shortest` seconds on.
+    fn histogram(&mut self, name: &str, help: &str, shortest: f64, buckets: u16) -> Histogram {
+        self.add(name, help, Histogram::new(exponential_buckets(shortest, 2.0, buckets)))
+    }
+}
+
+impl Metrics {
+    /// All of them at 0.
+    pub(super) fn new() -> Self {
+        let mut all = Register(Registry::with_prefix(PREFIX));
+        all.0.register("build", "This program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let entries = all.add("entries", "Entries of commit-log segments, by what became of them", Family::default());
+        Self {
+            gauges: Gauges::new(&mut all),
+            segments_finished: all.counter("segments_finished", "Segments acknowledged by Kafka to their end"),
+            segments_deleted: all.counter("segments_deleted", "Segments deleted after Kafka had all of them"),
+            resurrected_segments: all.counter("resurrected_segments", "Finished segments that Cassandra linked again"),
+            foreign_deletions: all.counter("foreign_deletions", "Unfinished segments that somebody else deleted"),
+            lost_segments: all.counter("lost_segments", "Segments lost before they were published"),
+            gap_records: all.by_reason("gap_records", "Durable records of changes that can't be published", &GAPS),
+            events_published: all.add("events_published", "Records acknowledged by Kafka", Family::default()),
+            events: Counter::default(),
+            event_bytes: all.counter("event_bytes", "Bytes of keys and values of records acknowledged by Kafka"),
+            entries: Entries::of(&entries),
+            decode_errors: all.by_reason("decode_errors", "Damaged or unreadable structures in segments", &[]),
+            dead_letter_records: all.by_reason("dead_letter_records", "Dead-letter records", &DEAD_LETTERS),
+            delivery_latency: all.histogram("delivery_latency_seconds", "From sending to acknowledgement", 0.000_5, 18),
+            end_to_end_latency: all.histogram("end_to_end_latency_seconds", "From write to acknowledgement", 0.001, 24),
+            delivery_failures: all.add("delivery_failures", "Failed delivery reports", Family::default()),
+            producer_rebuilds: all.counter("producer_rebuilds", "Kafka producers made anew after a failure"),
+            isolation_runs: all.counter("isolation_runs", "Searches for the one record that Kafka refuses"),
+            producer_queue_messages: all.count("producer_queue_messages", "Unacknowledged records"),
+            producer_queue_bytes: all.count("producer_queue_bytes", "Bytes of unacknowledged records"),
+            window_entries: all.count("window_entries", "Entries read and not acknowledged"),
+            kafka_rtt: all.seconds("kafka_rtt_seconds", "Round trip to the slowest broker"),
+            checkpoint_duration: all.histogram("checkpoint_duration_seconds", "Time to save progress", 0.001, 13),
+            checkpoint_failures: all.counter("checkpoint_failures", "Checkpoints that could not be saved"),
+            inotify_overflows: all.counter("inotify_overflows", "Overflows of the queue of file notifications"),
+            rescans: all.counter("rescans", "Scans of cdc_raw"),
+            idx_empty_reads: all.counter("idx_empty_reads", "Index files found empty, which is normal"),
+            idx_invalid: all.counter("idx_invalid", "Index files with an invalid content, or one that went back"),
+            registry: all.0,
+        }
+    }
+
+    /// Counts acknowledged records of a table, and the bytes of their keys and values.
+    pub fn add_published(&self, keyspace: &str, table: &str, records: u64, bytes: u64) {
+        let table = Table { keyspace: keyspace.to_owned(), table: table.to_owned() };
+        self.events_published.get_or_create(&table).inc_by(records);
+        self.event_bytes.inc_by(bytes);
+        self.events.inc_by(records);
+    }
+
+    /// Counts a failed delivery report, by librdkafka's name of its error.
+    pub fn add_delivery_failure(&self, code: &str) {
+        self.delivery_failures.get_or_create(&Code { code: code.to_owned() }).inc();
+    }
+
+    /// What was counted since the process began.
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            entries_published: self.entries.published.get(),
+            entries_not_cdc: self.entries.not_cdc.get(),
+            entries_filtered: self.entries.filtered.get(),
+            entries_dead_lettered: self.entries.dead_lettered.get(),
+            events: self.events.get(),
+            dead_letters: self.dead_letter_records.total(),
+            gaps: self.gap_records.total(),
+            lost_segments: self.lost_segments.get(),
+            segments_finished: self.segments_finished.get(),
+            segments_deleted: self.segments_deleted.get(),
+            foreign_deletions: self.foreign_deletions.get(),
+            resurrected_segments: self.resurrected_segments.get(),
+            producer_rebuilds: self.producer_rebuilds.get(),
+        }
+    }
+
+    /// OpenMetrics text; the gauges repeat this status.
+    pub(super) fn text(&self, status: &Status, config_valid: bool) -> Result<String, fmt::Error> {
+        self.gauges.show(status, config_valid);
+        let mut text = String::with_capacity(32 << 10);
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,241 @@
+//! Which segments there are: new ones, ones that came back, ones that are gone, and indexes left alone.
+//!
+//! Owns: the record of each segment from first sight to its tombstone, and the gap record of one that went before it was
+//! done. Does not own: seeing files (`keeper`), reading them.
+
+use std::collections::BTreeSet;
+
+use cassandra_commitlog::{Descriptor, Entries, LogOffset, Plaintext, Sections, SegmentName, Step, Tail};
+use cassandra_event::GapKind;
+use cassandra_progress::{Ending, Identity, SegmentRecord, SegmentState, Tombstone};
+
+use super::reading::Reading;
+use super::{Pump, PumpError};
+use crate::gaps::GapRecord;
+use crate::keeper::{Scan, View};
+use crate::lifecycle;
+use crate::mapped::Mapped;
+
+impl Pump {
+    /// Takes in what a scan saw.
+    pub(super) fn take_in(&mut self, scan: &Scan) -> Result<(), PumpError> {
+        for view in &scan.segments {
+            if !self.is_known(view.name) {
+                self.meet_segment(view);
+            }
+            self.see(view);
+        }
+        let present: BTreeSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
+        let is_gone =
+            |record: &SegmentRecord| SegmentName::parse(&record.name).is_ok_and(|name| !present.contains(&name));
+        let gone: Vec<Identity> =
+            self.checkpoint.segments.iter().filter(|record| is_gone(record)).map(SegmentRecord::identity).collect();
+        for identity in gone {
+            self.part_from(identity)?;
+        }
+        for orphan in &scan.orphans {
+            self.meet_orphan(*orphan)?;
+        }
+        Ok(())
+    }
+
+    fn is_known(&self, name: SegmentName) -> bool {
+        self.readings.contains_key(&name.id)
+    }
+
+    /// A segment at first sight in this life of the agent.
+    fn meet_segment(&mut self, view: &View) {
+        let name = view.name;
+        let known = self.checkpoint.segments.iter().position(|record| record.identity().segment == name.id);
+        let at = known.unwrap_or_else(|| {
+            let order: Vec<_> = self.checkpoint.segments.iter().map(|record| self.in_use(record)).collect();
+            let at = lifecycle::place_of(name.id, &order);
+            let record = self.first_record(view);
+            self.checkpoint.segments.insert(at, record);
+            self.dirty = true;
+            at
+        });
+        if let Some(record) = self.checkpoint.segments.get(at) {
+            self.readings.insert(name.id, Reading::new(name, record));
+        }
+    }
+
+    fn in_use(&self, record: &SegmentRecord) -> (cassandra_commitlog::SegmentId, bool) {
+        let id = record.identity().segment;
+        let reading = self.readings.get(&id);
+        (id, reading.is_some_and(|reading| reading.is_in_use(record)) || record.acknowledged() > LogOffset(0))
+    }
+
+    /// A new segment has nothing done. One that we deleted and Cassandra linked again while it replayed goes on where its
+    /// tombstone says; it is the same only if it begins with the same entry.
+    fn first_record(&mut self, view: &View) -> SegmentRecord {
+        let (name, inode, now) = (view.name, view.inode(), jiff::Timestamp::now().as_second());
+        let buried = self.checkpoint.tombstones.iter().any(|tombstone| tombstone.identity.segment == name.id);
+        let first = if buried { self.first_entry_crc(view) } else { None };
+        match self.checkpoint.tombstone_of(name.id, first) {
+            Some(tombstone) if buried => {
+                tracing::info!(segment = %name, "linked again: it goes on behind what was acknowledged");
+                self.observe.metrics.resurrected_segments.inc();
+                SegmentRecord::revived(tombstone, name.to_string(), inode, now)
+            }
+            _ => {
+                let identity = Identity { segment: name.id, first_entry_crc: None };
+                SegmentRecord::new(identity, name.to_string(), inode, now)
+            }
+        }
+    }
+
+    fn first_entry_crc(&self, view: &View) -> Option<u32> {
+        let mapped = Mapped::open(&view.path(), self.options.access).ok()?;
+        let descriptor = Descriptor::parse(&mapped).ok()?;
+        let mut plaintext = Plaintext::new(self.keys.key_for(&mapped).ok()?);
+        let mut sections = Sections::new(&mapped, &descriptor, Tail::Live);
+        while let Ok(Step::Item(section)) = sections.step() {
+            let start = section.start;
+            if let Some(Ok(entry)) = Entries::new(plaintext.of(&section, &descriptor).ok()?, start).next() {
+                return Some(entry.crc);
+            }
+        }
+        None
+    }
+
+    /// Notes what is new about a known segment.
+    fn see(&mut self, view: &View) {
+        if let Some(reading) = self.readings.get_mut(&view.name.id) {
+            reading.see(view.index.last(), view.server_holds());
+        }
+        let inode = view.inode();
+        let mut records = self.checkpoint.segments.iter_mut();
+        let Some(record) = records.find(|record| record.identity().segment == view.name.id) else { return };
+        if record.inode != inode {
+            record.inode = inode;
+            self.dirty = true;
+            // Another file under the name: its first entry says whether it is the same segment.
+            if let Some(reading) = self.readings.get_mut(&view.name.id) {
+                reading.begin_again();
+            }
+        }
+        let wants_mode = self.readings.get(&view.name.id).is_some_and(|reading| reading.read_to.is_none());
+        if wants_mode {
+            let mode = self.early_mode(view);
+            if let Some(reading) = self.readings.get_mut(&view.name.id) {
+                reading.read_to = mode;
+            }
+        }
+    }
+
+    /// A segment has neither its link in `cdc_raw` nor one in the spool any more.
+    fn part_from(&mut self, identity: Identity) -> Result<(), PumpError> {
+        let id = identity.segment;
+        let Some(at) = self.checkpoint.segments.iter().position(|record| record.identity() == identity) else {
+            return Ok(());
+        };
+        // What was read of it may be on its way yet.
+        let reading = self.readings.get(&id);
+        let record = &self.checkpoint.segments[at];
+        let outstanding = reading.is_some_and(|reading| reading.read > record.acknowledged());
+        if outstanding {
+            return Ok(());
+        }
+        let tally = record.tally();
+        let held_changes = tally.published > 0 || tally.filtered > 0 || tally.dead_lettered > 0;
+        let was_indexed = reading.is_some_and(|reading| reading.index.is_some());
+        let is_done = record.state() == SegmentState::Finished
+            || reading.is_some_and(|reading| reading.account(record).is_some_and(|account| account.is_ok()));
+        let ending = match (is_done, was_indexed || held_changes) {
+            (true, _) => Ending::Reaped,
+            (false, true) => Ending::Lost,
+            // The server drops segments without changes of CDC tables by itself.
+            (false, false) => Ending::Empty,
+        };
+        if ending == Ending::Lost {
+            self.note_loss(&self.checkpoint.segments[at].name.clone(), GapKind::SegmentDeleted, at)?;
+        }
+        let record = self.checkpoint.segments.remove(at);
+        self.readings.remove(&id);
+        self.bury(&record, record.acknowledged(), ending);
+        Ok(())
+    }
+
+    /// Says durably that the rest of a segment is lost, unless that is said already.
+    fn note_loss(&mut self, segment: &str, kind: GapKind, at: usize) -> Result<(), PumpError> {
+        let Some(gaps) = &self.gaps else { return Ok(()) };
+        let from = self.checkpoint.segments.get(at).map(|record| record.acknowledged().0);
+        self.observe.metrics.lost_segments.inc();
+        if gaps.has(segment) {
+            return Ok(());
+        }
+        tracing::error!(segment, "it was deleted before all of it was published");
+        self.observe.metrics.gap_records.inc(kind.word());
+        gaps.record(&gap(segment, kind, from))
+            .map(drop)
+            .map_err(|error| PumpError::State("write the gap record of", segment.to_owned(), error))
+    }
+
+    pub(super) fn bury(&mut self, record: &SegmentRecord, end: LogOffset, ending: Ending) {
+        let finished_at = jiff::Timestamp::now().as_second();
+        let (identity, tally) = (record.identity(), record.tally());
+        self.checkpoint.tombstones.retain(|tombstone| tombstone.identity != identity);
+        self.checkpoint.tombstones.push(Tombstone { identity, end, tally, finished_at, ending });
+        self.dirty = true;
+    }
+
+    /// The file under a name is another segment than the one that is recorded under it.
+    pub(super) fn replace(&mut self, name: SegmentName) -> Result<(), PumpError> {
+        let Some(at) = self.checkpoint.segments.iter().position(|record| record.identity().segment == name.id) else {
+            return Ok(());
+        };
+        tracing::error!(segment = %name, "another segment has this one's id and name");
+        let record = &self.checkpoint.segments[at];
+        let is_done = record.state() == SegmentState::Finished;
+        if !is_done {
+            self.note_loss(&name.to_string(), GapKind::SegmentDeleted, at)?;
+        }
+        let old = self.checkpoint.segments.remove(at);
+        self.bury(&old, old.acknowledged(), if is_done { Ending::Reaped } else { Ending::Lost });
+        // It is met anew with the next scan.
+        self.readings.remove(&name.id);
+        Ok(())
+    }
+
+    /// An index without its segment: what a crash between our two deletions left, or a loss.
+    fn meet_orphan(&mut self, name: SegmentName) -> Result<(), PumpError> {
+        if !self.options.acknowledges || self.readings.contains_key(&name.id) {
+            return Ok(());
+        }
+        let explained = self
+            .checkpoint
+            .tombstones
+            .iter()
+            .any(|tombstone| tombstone.identity.segment == name.id && tombstone.ending == Ending::Reaped);
+        if !explained {
+            match self.keeper.recover_from_commitlog(name) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(segment = %name, %error, "link it from the commit-log directory"),
+            }
+            let Some(gaps) = &self.gaps else { return Ok(()) };
+            let segment = name.to_string();
+            tracing::error!(segment, "its index is there, the segment is not");
+            self.observe.metrics.lost_segments.inc();
+            self.observe.metrics.gap_records.inc(GapKind::IndexWithoutLog.word());
+            gaps.record(&gap(&segment, GapKind::IndexWithoutLog, None))
+                .map_err(|error| PumpError::State("write the gap record of", segment, error))?;
+        }
+        self.keeper
+            .remove_orphan(name)
+            .map_err(|error| PumpError::Raw(format!("delete the orphan index of {name}"), error))
+    }
+}
+
+fn gap(segment: &str, kind: GapKind, from: Option<u32>) -> GapRecord {
+    GapRecord {
+        segment: segment.to_owned(),
+        kind,
+        from,
+        to: None,
+        entries: None,
+        at: jiff::Timestamp::now().as_second(),
+        ids_may_shift: false,
+    }
+}

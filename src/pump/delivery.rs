@@ -1,0 +1,203 @@
+//! The way to Kafka, and what leads out of its failures.
+//!
+//! Owns: connecting, the table of failures put into practice, and sending one entry at a time where a batch was refused.
+//! Does not own: the producer (`kafka`), what is read again after a failure (the pump).
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cassandra_commitlog::Position;
+use cassandra_progress::{Ledger, Window};
+
+use super::hold::{Hold, Reason};
+use super::{PumpError, Trouble};
+use crate::interrupt;
+use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher};
+use crate::observe::{HoldReason, Observe, Part};
+use crate::sink::{KafkaSink, Sink, SinkError};
+
+/// How long the reports of a failed producer are waited for.
+const REPORTS: Duration = Duration::from_secs(30);
+
+/// The first pause after a producer gave up.
+const REBUILD: Duration = Duration::from_secs(5);
+
+/// How long one look at the isolated entry takes before others have their turn.
+const CONFIRM: Duration = Duration::from_secs(1);
+
+/// Makes the settings of each new producer: credentials are read again.
+pub type MakeSettings = Box<dyn Fn() -> Result<KafkaSettings, KafkaError> + Send>;
+
+/// Where records go, and what is outstanding.
+pub(super) struct Delivery {
+    make: Option<MakeSettings>,
+    sink: Option<Sink>,
+    pub(super) ledger: Ledger,
+    pub(super) isolation: Isolation,
+    observe: Arc<Observe>,
+}
+
+/// One entry at a time: a broker refuses a whole batch for one record in it, and only alone that record is known.
+#[derive(Debug, Default)]
+pub(super) struct Isolation {
+    /// Entries that are still sent alone: as many as the refused batch can have held.
+    left: u64,
+    /// The entry on its way.
+    pub(super) at: Option<Position>,
+    /// Entries that were refused alone, and why.
+    refused: HashMap<Position, String>,
+}
+
+impl Isolation {
+    pub(super) fn is_on(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Why this entry can't be sent, if it was refused before.
+    pub(super) fn refused(&self, position: Position) -> Option<&str> {
+        self.refused.get(&position).map(String::as_str)
+    }
+
+    /// One entry is done. Behind the refused batch all is sent together again.
+    pub(super) fn passed(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// Waits until the entry is acknowledged, or refused.
+    pub(super) fn confirm(&self, sink: &mut Sink, ledger: &mut Ledger) -> Result<(), SinkError> {
+        while sink.drain(ledger, CONFIRM)? > 0 {
+            if interrupt::is_urgent() {
+                return Err(KafkaError::Interrupted.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Delivery {
+    /// To Kafka, once it can be reached.
+    pub(super) fn kafka(make: MakeSettings, observe: Arc<Observe>) -> Self {
+        Self { make: Some(make), ..Self::other(None, observe) }
+    }
+
+    /// To another sink.
+    pub(super) fn other(sink: Option<Sink>, observe: Arc<Observe>) -> Self {
+        let ledger = Ledger::new(Window::default());
+        Self { make: None, sink, ledger, isolation: Isolation::default(), observe }
+    }
+
+    /// What records go to now.
+    pub(super) fn sink(&mut self) -> Option<&mut Sink> {
+        self.sink.as_mut()
+    }
+
+    pub(super) fn parts(&mut self) -> Option<(&mut Sink, &mut Ledger, &mut Isolation)> {
+        Some((self.sink.as_mut()?, &mut self.ledger, &mut self.isolation))
+    }
+
+    /// The publisher, while there is one.
+    pub(super) fn publisher(&mut self) -> Option<&mut Publisher> {
+        match self.sink.as_mut() {
+            Some(Sink::Kafka(sink)) => Some(sink.publisher()),
+            _ => None,
+        }
+    }
+
+    /// Connects, if that is to be done.
+    pub(super) fn connect(&mut self) -> Result<(), Trouble> {
+        let (None, Some(make)) = (&self.sink, &self.make) else { return Ok(()) };
+        let connected = make().and_then(|settings| Publisher::connect(&settings));
+        match connected {
+            Ok(mut publisher) => {
+                let observe = Arc::clone(&self.observe);
+                publisher.on_wait(move |_| {
+                    observe.beat(Part::Pump);
+                    if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                self.sink = Some(Sink::Kafka(Box::new(KafkaSink::new(publisher))));
+                Ok(())
+            }
+            Err(error) => Err(hold_for(&error)?.into()),
+        }
+    }
+
+    /// Leads out of a failure: everything accepted is reported, and the producer is ready for what is read again, or gone.
+    /// Says what to wait for before that.
+    pub(super) fn recover(&mut self, error: KafkaError) -> Result<Option<Hold>, Trouble> {
+        let action = error.action();
+        self.observe.metrics.add_delivery_failure(error.word());
+        let fatal = self.publisher().is_some_and(|publisher| publisher.is_fatal());
+        self.collect_reports();
+        let hold = match action {
+            Action::Isolate | Action::DeadLetterCandidate => {
+                self.isolate(action, &error)?;
+                None
+            }
+            Action::Rewind if matches!(error, KafkaError::Interrupted) => None,
+            Action::Rewind | Action::Wait | Action::Absorbed => None,
+            Action::Fatal => Some(Hold::new(Reason::Kafka, error.to_string()).for_at_least(REBUILD)),
+            Action::Hold(_) | Action::Credentials => Some(hold_for(&error)?),
+        };
+        let unreported = self.publisher().is_some_and(|publisher| publisher.in_flight() > 0);
+        match self.publisher() {
+            Some(publisher) if !fatal && !unreported && hold.is_none() => publisher.abandon(),
+            // A producer that comes later looks its topics up anew.
+            Some(_) => {
+                self.observe.metrics.producer_rebuilds.inc();
+                self.sink = None;
+            }
+            None => {}
+        }
+        Ok(hold)
+    }
+
+    fn isolate(&mut self, action: Action, error: &KafkaError) -> Result<(), Trouble> {
+        let isolation = &mut self.isolation;
+        let Some(at) = isolation.at else { return Ok(()) };
+        let alone = isolation.is_on() || action == Action::DeadLetterCandidate;
+        if !alone {
+            self.observe.metrics.isolation_runs.inc();
+            // The one that failed on its way is not counted as read.
+            isolation.left = self.ledger.window_entries().saturating_add(1);
+            return Ok(());
+        }
+        if isolation.refused.contains_key(&at) {
+            return Err(Trouble::dead_letter(at, &error.to_string()));
+        }
+        isolation.refused.insert(at, error.to_string());
+        Ok(())
+    }
+
+    fn collect_reports(&mut self) {
+        let (deadline, observe) = (Instant::now() + REPORTS, Arc::clone(&self.observe));
+        let Some((Sink::Kafka(sink), ledger, _)) = self.parts() else { return };
+        // The failure is known, and what is still to come of it changes nothing.
+        while sink.publisher().in_flight() > 0 && Instant::now() < deadline && !interrupt::is_urgent() {
+            observe.beat(Part::Pump);
+            let _ = sink.publisher().drain(ledger, CONFIRM);
+        }
+        let _ = sink.publisher().settle(ledger);
+    }
+
+    /// Gives up what is outstanding: it is read again.
+    pub(super) fn forget(&mut self) {
+        self.ledger = Ledger::new(Window::default());
+        self.isolation.at = None;
+    }
+}
+
+/// What to wait for after this error; a wrong setting stays wrong.
+fn hold_for(error: &KafkaError) -> Result<Hold, PumpError> {
+    let reason = match (error, error.action()) {
+        (KafkaError::Setting { .. } | KafkaError::Client(_) | KafkaError::Bug(_), _) => {
+            return Err(PumpError::Kafka(error.clone()));
+        }
+        (KafkaError::Unreachable { .. }, _) | (_, Action::Absorbed) => Reason::Kafka,
+        (_, Action::Credentials) => Reason::Held(HoldReason::Credentials),
+        (_, Action::Hold(reason)) => Reason::Held(reason.into()),
+        _ => Reason::Kafka,
+    };
+    Ok(Hold::new(reason, error.to_string()))
+}

@@ -1,0 +1,193 @@
+//! From acknowledgements to the end of a segment.
+//!
+//! Owns: when progress is saved, when a segment is finished, and deleting it on the strength of two saved generations.
+//! Does not own: the proofs (`cassandra-progress`), the files (`keeper`).
+
+use std::time::{Duration, Instant};
+
+use cassandra_commitlog::{LogOffset, SegmentName};
+use cassandra_progress::{Ending, Identity, Reapable, Sealed, SegmentRecord, SegmentState, Watermark};
+
+use super::hold::{Hold, Reason};
+use super::{Pump, PumpError, Trouble};
+use crate::keeper::Scan;
+use crate::observe::HoldReason;
+
+/// The longest that an acknowledgement stays unsaved: it bounds what a crash repeats.
+const SAVE: Duration = Duration::from_secs(1);
+
+/// How long tombstones are kept: Cassandra may link a segment again for as long as it has not flushed it.
+const TOMBSTONES: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Pump {
+    /// Collects acknowledgements, and takes them over into the records.
+    pub(super) fn settle(&mut self) -> Result<(), Trouble> {
+        if let Some((sink, ledger, _)) = self.delivery.parts() {
+            sink.settle(ledger)?;
+        }
+        self.take_acknowledged()?;
+        self.settle_gaps()
+    }
+
+    /// Takes over what the ledger knows to be acknowledged.
+    pub(super) fn take_acknowledged(&mut self) -> Result<(), Trouble> {
+        while let Some(passed) = self.delivery.ledger.pop_passed() {
+            self.acknowledge(&passed)?;
+        }
+        match self.delivery.ledger.watermark() {
+            Some(watermark) => self.acknowledge(&watermark),
+            None => Ok(()),
+        }
+    }
+
+    fn acknowledge(&mut self, watermark: &Watermark) -> Result<(), Trouble> {
+        if !self.options.acknowledges {
+            return Ok(());
+        }
+        let id = watermark.position().segment;
+        let mut records = self.checkpoint.segments.iter_mut();
+        let Some(record) = records.find(|record| record.identity().segment == id) else { return Ok(()) };
+        if record.state() != SegmentState::Reading || watermark.position().offset < record.acknowledged() {
+            return Ok(());
+        }
+        let before = (record.acknowledged(), record.tally());
+        record.acknowledge(watermark).map_err(PumpError::Record)?;
+        self.dirty |= before != (record.acknowledged(), record.tally());
+        self.finish_read(id)
+    }
+
+    /// Closes the account of a segment that is read and acknowledged to its end.
+    pub(super) fn finish_read(&mut self, id: cassandra_commitlog::SegmentId) -> Result<(), Trouble> {
+        let Some(reading) = self.readings.get(&id) else { return Ok(()) };
+        let mut records = self.checkpoint.segments.iter_mut();
+        let Some(record) = records.find(|record| record.identity().segment == id) else { return Ok(()) };
+        if record.state() != SegmentState::Reading {
+            return Ok(());
+        }
+        let Some(account) = reading.account(record) else { return Ok(()) };
+        let name = reading.segment.name();
+        let account = account.map_err(|mismatch| {
+            let hold = Hold::new(Reason::Held(HoldReason::Account), format!("{name}: {mismatch}"));
+            hold.at(name, record.acknowledged())
+        })?;
+        record.finish(account).map_err(PumpError::Record)?;
+        self.observe.metrics.segments_finished.inc();
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Saves what changed, and deletes what is finished. Says whether anything was.
+    pub(super) fn save_and_reap(&mut self, scan: &Scan) -> Result<bool, PumpError> {
+        if self.store.is_none() {
+            return Ok(false);
+        }
+        let finished: Vec<Identity> = self.finished(scan);
+        if !finished.is_empty() || (self.dirty && self.saved.is_none_or(|saved| saved.elapsed() >= SAVE)) {
+            self.save()?;
+        }
+        if finished.is_empty() {
+            return Ok(false);
+        }
+        // A torn newest generation falls back to the older one: both must know before anything goes.
+        if finished.iter().any(|identity| self.right_to_delete(*identity).is_none()) {
+            self.save()?;
+        }
+        for identity in &finished {
+            if let Some(right) = self.right_to_delete(*identity) {
+                self.reap(right)?;
+            }
+        }
+        self.save()?;
+        Ok(true)
+    }
+
+    /// Finished segments whose files are there. One that the server still holds is kept until it lets go, unless space is
+    /// wanted at once: what it would link again by a replay is known by its tombstone either way.
+    fn finished(&self, scan: &Scan) -> Vec<Identity> {
+        let is_there = |record: &&SegmentRecord| scan.segments.iter().any(|view| view.name.to_string() == record.name);
+        let is_finished = |record: &&SegmentRecord| record.state() == SegmentState::Finished;
+        self.checkpoint.segments.iter().filter(is_finished).filter(is_there).map(SegmentRecord::identity).collect()
+    }
+
+    /// Saves the schema's changes, then the progress that rests on them.
+    pub(super) fn save(&mut self) -> Result<(), PumpError> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let started = Instant::now();
+        let oldest = jiff::Timestamp::now().as_second().saturating_sub_unsigned(TOMBSTONES.as_secs());
+        self.checkpoint.expire(oldest);
+        let result = self.line.save_schema().map_err(|error| PumpError::State("save the", "schema".to_owned(), error));
+        let result = result.and_then(|()| store.save(&self.checkpoint).map_err(PumpError::Save));
+        if result.is_err() {
+            self.observe.metrics.checkpoint_failures.inc();
+        }
+        result?;
+        self.observe.metrics.checkpoint_duration.observe(started.elapsed().as_secs_f64());
+        self.saved = Some(Instant::now());
+        self.generation += 1;
+        self.dirty = false;
+        for record in &self.checkpoint.segments {
+            if let Ok(name) = SegmentName::parse(&record.name) {
+                self.keeper.acknowledged(name, record.acknowledged());
+            }
+        }
+        Ok(())
+    }
+
+    fn right_to_delete(&self, identity: Identity) -> Option<Reapable> {
+        let reading = self.readings.get(&identity.segment)?;
+        let sealed = Sealed { identity, end: reading.end?, entries: reading.entries() };
+        Reapable::new(sealed, &self.store.as_ref()?.durable(identity)?).ok()
+    }
+
+    fn reap(&mut self, right: Reapable) -> Result<(), PumpError> {
+        let (identity, tally, end) = (right.identity(), right.tally(), right.end());
+        let Some(at) = self.checkpoint.segments.iter().position(|record| record.identity() == identity) else {
+            return Ok(());
+        };
+        let name = SegmentName::parse(&self.checkpoint.segments[at].name)
+            .map_err(|error| PumpError::Raw(error.to_string(), std::io::ErrorKind::InvalidData.into()))?;
+        self.keeper.reap(name, right).map_err(|error| PumpError::Raw(format!("delete {name}"), error))?;
+        self.observe.metrics.segments_deleted.inc();
+        self.totals += tally;
+        let record = self.checkpoint.segments.remove(at);
+        self.readings.remove(&identity.segment);
+        let end = end.max(record.acknowledged());
+        self.bury(&record, end, if tally.entries() == 0 { Ending::Empty } else { Ending::Reaped });
+        Ok(())
+    }
+
+    /// Sends gap records that Kafka does not have yet.
+    pub(super) fn send_gaps(&mut self) -> Result<(), Trouble> {
+        let Some(gaps) = &self.gaps else { return Ok(()) };
+        if !self.gaps_sent.is_empty() {
+            return Ok(());
+        }
+        let unpublished = gaps.unpublished();
+        let Some((sink, ledger, _)) = self.delivery.parts() else { return Ok(()) };
+        for gap in unpublished {
+            self.line.gap(&gap, sink, ledger)?;
+            self.gaps_sent.push(gap);
+        }
+        Ok(())
+    }
+
+    /// Marks gap records as published once nothing is outstanding that was sent with them.
+    fn settle_gaps(&mut self) -> Result<(), Trouble> {
+        let Some(gaps) = &self.gaps else { return Ok(()) };
+        if self.delivery.ledger.outstanding() > 0 {
+            return Ok(());
+        }
+        for gap in self.gaps_sent.drain(..) {
+            gaps.published(&gap)
+                .map_err(|error| PumpError::State("mark the gap record of", gap.segment.clone(), error))?;
+        }
+        Ok(())
+    }
+
+    /// Logical positions that are readable and not acknowledged, over all segments.
+    pub(super) fn unacknowledged(&self, record: &SegmentRecord) -> u64 {
+        let Some(reading) = self.readings.get(&record.identity().segment) else { return 0 };
+        let readable = reading.end.unwrap_or(LogOffset(0)).max(reading.highest).max(reading.read);
+        u64::from(readable.0.saturating_sub(record.acknowledged().0))
+    }
+}

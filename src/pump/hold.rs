@@ -1,0 +1,109 @@
+//! Why reading stops at a position while the process stays alive, not ready, and trying.
+//!
+//! Owns: the reasons, what to do about each, and when it is tried again. Does not own: finding the reason.
+
+use std::time::{Duration, Instant};
+
+use cassandra_commitlog::{LogOffset, SegmentName};
+
+use super::reading::Reading;
+use crate::observe::HoldReason;
+use crate::walk::Damage;
+
+/// The first pause between two tries, and the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What stands in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// A person must look.
+    Held(HoldReason),
+    /// No broker answers, or the producer gave up and is made anew: it goes on by itself.
+    Kafka,
+}
+
+/// A stop at a position.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    /// Why.
+    pub reason: Reason,
+    /// In which segment, where it is one.
+    pub segment: Option<SegmentName>,
+    /// At which position.
+    pub position: Option<LogOffset>,
+    /// What exactly.
+    pub detail: String,
+    /// Since when, seconds since 1970.
+    pub since: i64,
+    pause: Duration,
+    retry_at: Instant,
+}
+
+impl Hold {
+    /// A stop, from now on.
+    pub fn new(reason: Reason, detail: String) -> Self {
+        let since = jiff::Timestamp::now().as_second();
+        Self { reason, segment: None, position: None, detail, since, pause: PAUSE, retry_at: Instant::now() + PAUSE }
+    }
+
+    /// A stop before damaged bytes.
+    pub(super) fn damaged(reading: &Reading, damage: &Damage) -> Self {
+        let segment = &reading.segment;
+        Self::new(Reason::Held(HoldReason::Damage), format!("{segment}: {damage}")).at(segment.name(), damage.from)
+    }
+
+    /// The same, at a place.
+    #[must_use]
+    pub fn at(mut self, segment: SegmentName, position: LogOffset) -> Self {
+        (self.segment, self.position) = (Some(segment), Some(position));
+        self
+    }
+
+    /// The same, with another first pause.
+    #[must_use]
+    pub fn for_at_least(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self.retry_at = Instant::now() + pause;
+        self
+    }
+
+    /// Takes over since when the same thing stopped us before: the pause doubles.
+    pub fn follow(&mut self, before: &Self) {
+        if before.reason == self.reason && before.segment == self.segment {
+            self.since = before.since;
+            self.pause = before.pause.saturating_mul(2).min(LONGEST_PAUSE);
+            self.retry_at = Instant::now() + self.pause;
+        }
+    }
+
+    /// How long until the next try.
+    pub fn left(&self) -> Duration {
+        self.retry_at.saturating_duration_since(Instant::now())
+    }
+}
+
+impl HoldReason {
+    /// What a person does about it.
+    pub const fn next_action(self) -> &'static str {
+        match self {
+            Self::Damage => {
+                "look with `inspect`; restore the file, or set cassandra.on_damage = \"salvage\": the damaged bytes go to \
+                 the quarantine with a gap record, and reading goes on behind them"
+            }
+            Self::InvalidIndex => "look at the index file: Cassandra writes a number, and maybe COMPLETED",
+            Self::UnknownVersion => "update the agent: it does not know this release's commit log",
+            Self::MissingKey => "give the node's key store: cassandra.keystore and cassandra.keystore_password_file",
+            Self::CdcRaw => {
+                "see owner and mode of the directory and its files, and the disk; it is tried again by itself"
+            }
+            Self::Schema => "see whether Cassandra answers at cassandra.contact, or give cassandra.schema",
+            Self::Account => "this is a bug: keep the segment, and report it with what `inspect` says",
+            Self::Authorization => "grant the agent WRITE and DESCRIBE on its topics",
+            Self::Credentials => "see the sasl.* and ssl.* properties; files are read again with each try",
+            Self::MissingTopic => "create the topic, or set kafka.create_topics",
+            Self::DeadLetterTopic => "see the dead-letter topic's limits and rights; nothing is skipped",
+            Self::UnknownError => "see the detail and the broker's log; it is tried again by itself",
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What becomes of an entry on its way from a segment to Kafka.
+//!
+//! Owns: the one outcome of each entry in the service: published, or dead-lettered with a copy in the quarantine, and the
+//! gap record of bytes that are given up. Does not own: where entries come from (`segment`), their records (`line`).
+
+use std::ops::Range;
+
+use cassandra_commitlog::{Codec, Descriptor, Entry, FileOffset, FormatVersion, Position, Structure};
+use cassandra_event::GapKind;
+use cassandra_progress::{Checkpoint, Ledger, Refused};
+
+use super::delivery::Isolation;
+use super::hold::{Hold, Reason};
+use super::reading::Reading;
+use super::schema::SchemaSource;
+use super::{PumpError, Trouble};
+use crate::gaps::{GapLog, GapRecord};
+use crate::line::{Done, Line};
+use crate::observe::{HoldReason, Observe};
+use crate::quarantine::Quarantine;
+use crate::sink::Sink;
+use crate::walk::Damage;
+
+/// What an entry passes through.
+pub(super) struct Intake<'p> {
+    pub(super) line: &'p mut Line,
+    pub(super) sink: &'p mut Sink,
+    pub(super) ledger: &'p mut Ledger,
+    pub(super) isolation: &'p mut Isolation,
+    pub(super) checkpoint: &'p mut Checkpoint,
+    pub(super) schema: &'p mut SchemaSource,
+    pub(super) quarantine: Option<&'p Quarantine>,
+    pub(super) gaps: Option<&'p GapLog>,
+    pub(super) observe: &'p Observe,
+    pub(super) events: &'p mut u64,
+}
+
+impl Intake<'_> {
+    /// Goes on in this segment.
+    pub(super) fn enter(&mut self, reading: &Reading) {
+        let start = Position { segment: reading.segment.name().id, offset: reading.read };
+        self.ledger.enter(start, reading.tally);
+    }
+
+    /// The read position, past a marker or to the end of the chain.
+    pub(super) fn advance_to(&mut self, end: Position) {
+        self.ledger.advance_to(end);
+    }
+
+    /// An entry of a closed section. What was read already, in an earlier life or before its section was closed, is
+    /// counted only.
+    pub(super) fn framed(
+        &mut self,
+        reading: &mut Reading,
+        version: FormatVersion,
+        entry: &Entry<'_>,
+    ) -> Result<(), Trouble> {
+        if reading.framed == 0 {
+            self.identify(reading, entry)?;
+        }
+        reading.framed += 1;
+        if entry.end() <= reading.read { Ok(()) } else { self.entry(reading, version, entry) }
+    }
+
+    /// The first entry tells a segment from another one under the same id.
+    fn identify(&mut self, reading: &Reading, entry: &Entry<'_>) -> Result<(), Trouble> {
+        let name = reading.segment.name();
+        let mut records = self.checkpoint.segments.iter_mut();
+        let Some(record) = records.find(|record| record.identity().segment == name.id) else { return Ok(()) };
+        match record.identify(entry.crc) {
+            Ok(()) => Ok(()),
+            Err(Refused::OtherFirstEntry) => Err(Trouble::Collision(name)),
+            Err(refused) => Err(PumpError::Record(refused).into()),
+        }
+    }
+
+    /// Takes one entry to the sink.
+    pub(super) fn entry(
+        &mut self,
+        reading: &mut Reading,
+        version: FormatVersion,
+        entry: &Entry<'_>,
+    ) -> Result<(), Trouble> {
+        let position = Position { segment: reading.segment.name().id, offset: entry.end() };
+        self.isolation.at = Some(position);
+        let done = match self.isolation.refused(position) {
+            Some(detail) => {
+                let detail = detail.to_owned();
+                self.line.reject(&reading.segment, version, entry, &detail, self.sink, self.ledger)?
+            }
+            None => self.decode(reading, version, entry)?,
+        };
+        if let Some(rejected) = &done.rejected {
+            let reason = rejected.reason();
+            tracing::warn!(segment = %reading.segment, %position, reason, "dead-lettered: {rejected}");
+            self.observe.metrics.dead_letter_records.inc(reason);
+            if let Some(quarantine) = self.quarantine {
+                quarantine.keep_entry(self.line.encoder(), &reading.segment, version, entry, rejected);
+            }
+        }
+        reading.count(entry.end(), done.outcome);
+        *self.events += done.records as u64;
+        self.observe.metrics.entries.count(done.outcome);
+        if self.isolation.is_on() {
+            self.isolation.confirm(self.sink, self.ledger)?;
+            self.isolation.passed();
+        }
+        Ok(())
+    }
+
+    /// Decodes with the schema of the place. A table or column that it lacks may be in the node's own by now.
+    fn decode(&mut self, reading: &Reading, version: FormatVersion, entry: &Entry<'_>) -> Result<Done, Trouble> {
+        let position = Position { segment: reading.segment.name().id, offset: entry.end() };
+        loop {
+            let may_retry = self.schema.may_help();
+            match self.line.entry(&reading.segment, version, entry, may_retry, self.sink, self.ledger)? {
+                Some(done) => return Ok(done),
+                None => self.schema.refresh(self.line, position, self.observe),
+            }
+        }
+    }
+
+    /// Puts damaged bytes aside: with a gap record first, because nothing else says that they are missing.
+    pub(super) fn salvage(
+        &mut self,
+        reading: &Reading,
+        descriptor: &Descriptor,
+        file: &[u8],
+        section: &Range<FileOffset>,
+        damage: &Damage,
+    ) -> Result<(), Trouble> {
+        let (Some(gaps), Some(quarantine)) = (self.gaps, self.quarantine) else { return Ok(()) };
+        let name = reading.segment.name();
+        // Behind lost markers of compressed sections nobody knows how long their plaintext was.
+        let lost_marker = matches!(damage.error.structure, Structure::SyncMarker | Structure::Section);
+        let plain = descriptor.codec == Codec::Plain;
+        tracing::error!(segment = %reading.segment, "salvaged: {damage}");
+        let gap = GapRecord {
+            segment: name.to_string(),
+            kind: GapKind::DamagedBytes,
+            from: Some(damage.from.0),
+            to: damage.to.map(|to| to.0),
+            entries: None,
+            at: jiff::Timestamp::now().as_second(),
+            ids_may_shift: !plain && damage.to.is_some() && lost_marker,
+        };
+        let kept = gaps.record(&gap).map(drop).and_then(|()| {
+            let end = damage.to.map_or(file.len(), |to| to.0 as usize);
+            let bytes = match (plain, lost_marker) {
+                (true, _) => file.get(damage.from.0 as usize..end),
+                (false, false) => file.get(section.start.0 as usize..section.end.0 as usize),
+                (false, true) => file.get(section.end.0 as usize..),
+            };
+            quarantine.keep_region(&gap, bytes.unwrap_or_default())
+        });
+        self.observe.metrics.gap_records.inc(gap.kind.word());
+        kept.map_err(|error| PumpError::State("keep damaged bytes of", name.to_string(), error).into())
+    }
+}
+
+impl From<Hold> for Trouble {
+    fn from(hold: Hold) -> Self {
+        Self::Hold(hold)
+    }
+}
+
+impl Trouble {
+    /// The dead-letter topic takes no dead letter: nothing is skipped.
+    pub(super) fn dead_letter(position: Position, detail: &str) -> Self {
+        let detail = format!("the dead letter of the entry at {position} is refused: {detail}");
+        Hold::new(Reason::Held(HoldReason::DeadLetterTopic), detail).into()
+    }
+}

@@ -1,0 +1,129 @@
+//! How far each segment is read.
+//!
+//! Owns: what is known of a segment beyond its durable record: the place of the next section, what was framed, what was
+//! taken to the line. Does not own: the reading itself (`segment`), what is acknowledged (the record).
+
+use std::time::Instant;
+
+use cassandra_commitlog::{CdcIndex, LogOffset, SegmentName};
+use cassandra_progress::{Mismatch, Outcome, SegmentRecord, Tally};
+
+use crate::lifecycle::{Extent, ReadTo, Sighting};
+use crate::line::Segment;
+use crate::tail::OpenEnd;
+use crate::walk::Marker;
+
+/// One segment under way.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) segment: Segment,
+    /// The marker of the first section that is not closed, or not read.
+    pub(super) next: Option<Marker>,
+    /// Entries framed in the sections before it.
+    pub(super) framed: u64,
+    /// Behind the last entry that went to the line.
+    pub(super) read: LogOffset,
+    /// What became of the entries up to there.
+    pub(super) tally: Tally,
+    /// The logical end of the chain, once the segment has ended and is read to there.
+    pub(super) end: Option<LogOffset>,
+    /// What it was last read to.
+    pub(super) done: Option<Extent>,
+    /// How far early modes may read, once the descriptor was seen.
+    pub(super) read_to: Option<ReadTo>,
+    pub(super) open_end: Option<OpenEnd>,
+    pub(super) has_section: bool,
+    /// The highest number that a growing index has named.
+    pub(super) highest: LogOffset,
+    pub(super) index: Option<CdcIndex>,
+    server_holds: bool,
+    since: Instant,
+}
+
+impl Reading {
+    pub(super) fn new(name: SegmentName, record: &SegmentRecord) -> Self {
+        Self {
+            segment: Segment::new(name),
+            next: None,
+            framed: 0,
+            read: record.acknowledged(),
+            tally: record.tally(),
+            end: None,
+            done: None,
+            read_to: None,
+            open_end: None,
+            has_section: false,
+            highest: LogOffset(0),
+            index: None,
+            server_holds: true,
+            since: Instant::now(),
+        }
+    }
+
+    /// Takes the reading back to what is acknowledged. A segment that is read and acknowledged to its end stays so.
+    pub(super) fn restart(&mut self, record: &SegmentRecord) {
+        if self.end.is_some_and(|end| record.acknowledged() >= end) {
+            return;
+        }
+        self.begin_again();
+        self.end = None;
+        (self.read, self.tally) = (record.acknowledged(), record.tally());
+    }
+
+    /// Walks it from its first section again, next time; what went to the line stays there.
+    pub(super) fn begin_again(&mut self) {
+        (self.next, self.framed, self.done, self.open_end) = (None, 0, None, None);
+    }
+
+    /// Notes what was seen of it.
+    pub(super) fn see(&mut self, index: Option<CdcIndex>, server_holds: bool) {
+        // An index is truncated before it is written: what it said last still holds.
+        let index = index.or(self.index);
+        if (index, server_holds) != (self.index, self.server_holds) {
+            self.since = Instant::now();
+            (self.index, self.server_holds) = (index, server_holds);
+        }
+        if let Some(CdcIndex::Growing(number)) = index {
+            self.highest = self.highest.max(number);
+        }
+    }
+
+    /// It, as the rules look at it.
+    pub(super) fn sighting(&self, name: SegmentName, wanted: ReadTo) -> Sighting {
+        Sighting {
+            name,
+            index: self.index,
+            server_holds: self.server_holds,
+            unchanged: self.since.elapsed(),
+            has_section: self.has_section,
+            read_to: if wanted == ReadTo::Synced { wanted } else { self.read_to.unwrap_or(ReadTo::Synced) },
+        }
+    }
+
+    /// One more entry went to the line.
+    pub(super) fn count(&mut self, end: LogOffset, outcome: Outcome) {
+        self.read = end;
+        self.tally.count(outcome);
+    }
+
+    /// The entries that the account must close on: those of the chain, and in `written` mode those published from behind
+    /// the last marker, which a killed server takes back.
+    pub(super) fn entries(&self) -> u64 {
+        match self.end {
+            Some(end) if self.read > end => self.tally.entries().max(self.framed),
+            _ => self.framed,
+        }
+    }
+
+    /// Whether anything in it can be, or was, a change of a CDC table.
+    pub(super) fn is_in_use(&self, record: &SegmentRecord) -> bool {
+        self.index.is_some() || self.framed > 0 || record.acknowledged() > LogOffset(0)
+    }
+
+    /// The closed account, if all of it is acknowledged.
+    pub(super) fn account(&self, record: &SegmentRecord) -> Option<Result<cassandra_progress::Balanced, Mismatch>> {
+        let end = self.end?;
+        (record.acknowledged() >= end && record.acknowledged() >= self.read)
+            .then(|| record.tally().finish(self.entries()))
+    }
+}

@@ -1,0 +1,245 @@
+//! What the pump says of itself.
+//!
+//! Owns: putting the status together about once a second, and the fill rate of `cdc_raw`. Does not own: how it is asked.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use cassandra_commitlog::CdcIndex;
+use cassandra_progress::{SegmentRecord, SegmentState as Recorded};
+use jiff::Timestamp;
+
+use super::hold::Reason;
+use super::{Pump, SegmentName};
+use crate::interrupt;
+use crate::keeper::Scan;
+use crate::lifecycle::ReadTo;
+use crate::observe::{
+    CdcRaw, Checkpoint, Hold, Identity, Kafka, Lag, SegmentState, SegmentStatus, Spool, State, Status,
+};
+
+/// How often the status is put together while nothing changes.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Over which time the fill rate is measured.
+const RATE: Duration = Duration::from_secs(30);
+
+/// What outlives one status.
+pub(super) struct Reporter {
+    identity: Identity,
+    shown: Option<Instant>,
+    state: State,
+    since: Timestamp,
+    /// Bytes of `cdc_raw` at a moment, and the rate that followed.
+    measured: Option<(Instant, u64)>,
+    fill_rate: f64,
+    acknowledged: Option<Instant>,
+    reported: u64,
+    /// Records and bytes by topic that are counted already.
+    counted: HashMap<String, (u64, u64)>,
+    limits: Limits,
+}
+
+/// What the node and the configuration allow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Bytes of `cdc_raw`.
+    pub cdc_raw: Option<u64>,
+    /// Bytes of the spool; none without one.
+    pub spool: Option<u64>,
+}
+
+impl Reporter {
+    pub(super) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            shown: None,
+            state: State::Starting,
+            since: Timestamp::now(),
+            measured: None,
+            fill_rate: 0.0,
+            acknowledged: None,
+            reported: 0,
+            counted: HashMap::new(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Growth of `cdc_raw`, bytes a second.
+    fn rate(&mut self, bytes: u64) -> f64 {
+        match self.measured {
+            Some((at, before)) if at.elapsed() >= RATE => {
+                self.fill_rate = (bytes as f64 - before as f64) / at.elapsed().as_secs_f64();
+                self.measured = Some((Instant::now(), bytes));
+            }
+            Some(_) => {}
+            None => self.measured = Some((Instant::now(), bytes)),
+        }
+        self.fill_rate
+    }
+}
+
+impl Pump {
+    /// What the node and the configuration allow, for the status.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.report.limits = limits;
+    }
+
+    /// Puts the status together, if it is time or the state changed.
+    pub(super) fn show(&mut self, scan: &Scan) {
+        let state = self.state();
+        if state != self.report.state {
+            (self.report.state, self.report.since) = (state, Timestamp::now());
+        } else if self.report.shown.is_some_and(|shown| shown.elapsed() < PERIOD) {
+            return;
+        }
+        self.report.shown = Some(Instant::now());
+        self.count_published();
+        let kafka = self.kafka_status();
+        let mut status = Status {
+            state,
+            since: self.report.since,
+            hold: self.hold_status(),
+            identity: Some(self.report.identity.clone()),
+            read_to: self.read_to_status(),
+            lag: self.lag(),
+            oldest_unacknowledged_age_seconds: self.oldest_age(),
+            cdc_raw: self.cdc_raw_status(scan),
+            spool: Spool {
+                enabled: self.report.limits.spool.is_some(),
+                bytes: scan.spool_bytes,
+                limit: self.report.limits.spool.unwrap_or(0),
+            },
+            kafka,
+            schema: Some(self.line.schema_status()),
+            checkpoint: Checkpoint {
+                generation: self.generation,
+                age_seconds: self.saved.map(|saved| saved.elapsed().as_secs_f64()),
+            },
+            ..Status::default()
+        };
+        status.set_segments(self.checkpoint.segments.iter().map(|record| self.segment_status(record, scan)));
+        status.next_action = status.hold.as_ref().map(|hold| hold.next_action.clone()).unwrap_or_default();
+        self.observe.metrics.window_entries.set(self.delivery.ledger.window_entries());
+        self.observe.set_status(status);
+    }
+
+    fn state(&self) -> State {
+        match self.hold.as_ref().map(|hold| hold.reason) {
+            _ if interrupt::came() => State::Draining,
+            Some(Reason::Held(_)) => State::Held,
+            Some(Reason::Kafka) => State::WaitingForKafka,
+            None => State::Running,
+        }
+    }
+
+    fn hold_status(&self) -> Option<Hold> {
+        let hold = self.hold.as_ref()?;
+        let Reason::Held(reason) = hold.reason else { return None };
+        Some(Hold {
+            reason,
+            segment: hold.segment.map(|name| name.to_string()),
+            position: hold.position.map(|position| u64::from(position.0)),
+            detail: hold.detail.clone(),
+            next_action: reason.next_action().to_owned(),
+            since: Timestamp::from_second(hold.since).unwrap_or_default(),
+        })
+    }
+
+    fn read_to_status(&self) -> crate::observe::ReadTo {
+        let configured = self.options.read_to;
+        let falls_back = configured != ReadTo::Synced
+            && self.readings.values().any(|reading| reading.read_to == Some(ReadTo::Synced));
+        let effective = if falls_back { ReadTo::Synced } else { configured };
+        let why = "compressed, encrypted and direct-I/O segments show nothing before their sync";
+        crate::observe::ReadTo {
+            configured: configured.word().to_owned(),
+            effective: effective.word().to_owned(),
+            fallback: falls_back.then(|| why.to_owned()),
+        }
+    }
+
+    fn lag(&self) -> Lag {
+        let open = self.checkpoint.segments.iter().filter(|record| record.state() == Recorded::Reading);
+        let behind: Vec<u64> = open.map(|record| self.unacknowledged(record)).filter(|bytes| *bytes > 0).collect();
+        let bytes = behind.iter().sum();
+        let seconds = if behind.is_empty() { 0.0 } else { self.oldest_age() };
+        Lag { bytes, segments: behind.len() as u64, seconds }
+    }
+
+    fn oldest_age(&self) -> f64 {
+        let open = |record: &&SegmentRecord| record.state() == Recorded::Reading && self.unacknowledged(record) > 0;
+        let oldest = self.checkpoint.segments.iter().filter(open).map(|record| record.first_seen).min();
+        oldest.map_or(0.0, |seen| (Timestamp::now().as_second() - seen).max(0) as f64)
+    }
+
+    fn cdc_raw_status(&mut self, scan: &Scan) -> CdcRaw {
+        let (bytes, limit) = (scan.raw_bytes, self.report.limits.cdc_raw);
+        let fill_rate = self.report.rate(bytes);
+        let left = limit.map(|limit| limit.saturating_sub(bytes) as f64);
+        let time_to_full_seconds = left.filter(|_| fill_rate > 0.0).map(|left| left / fill_rate);
+        CdcRaw { readable: scan.readable, bytes, limit, fill_rate, time_to_full_seconds }
+    }
+
+    fn kafka_status(&mut self) -> Option<Kafka> {
+        if !self.delivery.is_kafka() {
+            return None;
+        }
+        let last_error = self.hold.as_ref().filter(|hold| hold.reason == Reason::Kafka).map(|hold| hold.detail.clone());
+        let (mut connected, mut in_flight, mut complaint) = (false, 0, None);
+        if let Some(publisher) = self.delivery.publisher() {
+            in_flight = publisher.outstanding();
+            complaint = publisher.last_event().map(|event| event.reason);
+            connected = true;
+            let reported = publisher.reported();
+            if reported != self.report.reported {
+                (self.report.reported, self.report.acknowledged) = (reported, Some(Instant::now()));
+            }
+        }
+        self.observe.metrics.producer_queue_messages.set(in_flight);
+        Some(Kafka {
+            connected,
+            in_flight,
+            last_ack_age_seconds: self.report.acknowledged.map(|at| at.elapsed().as_secs_f64()),
+            last_error: last_error.or(complaint),
+        })
+    }
+
+    fn segment_status(&self, record: &SegmentRecord, scan: &Scan) -> SegmentStatus {
+        let id = record.identity().segment;
+        let reading = self.readings.get(&id);
+        let view = scan.segments.iter().find(|view| view.name.id == id);
+        let held = self.hold.as_ref().filter(|hold| hold.segment.is_some_and(|name| name.id == id));
+        let state = match record.state() {
+            Recorded::Finished => SegmentState::Finished,
+            Recorded::Quarantined => SegmentState::Quarantined,
+            Recorded::Reading if held.is_some() => SegmentState::Held,
+            Recorded::Reading if reading.is_some_and(|reading| reading.framed > 0) => SegmentState::Reading,
+            Recorded::Reading => SegmentState::Waiting,
+        };
+        SegmentStatus {
+            name: record.name.clone(),
+            state,
+            index: reading.and_then(|reading| reading.index).map(|index: CdcIndex| index.to_string()),
+            acknowledged: u64::from(record.acknowledged().0),
+            read: reading.map_or(0, |reading| u64::from(reading.read.0)),
+            size: view.map_or(0, |view| view.len()),
+            first_seen: Timestamp::from_second(record.first_seen).unwrap_or_default(),
+            spool: view.is_some_and(|view| view.raw.is_none()),
+            reason: held.map(|hold| hold.detail.clone()),
+        }
+    }
+
+    /// Takes over into the metrics what topics acknowledged since the last time.
+    fn count_published(&mut self) {
+        let Some(counts) = self.delivery.topic_counts(&self.line) else { return };
+        for (keyspace, table, topic, counts) in counts {
+            let counted = self.report.counted.entry(topic).or_default();
+            let (records, bytes) = (counts.records.saturating_sub(counted.0), counts.bytes.saturating_sub(counted.1));
+            if records > 0 {
+                self.observe.metrics.add_published(&keyspace, &table, records, bytes);
+            }
+            *counted = (counts.records, counts.bytes);
+        }
+    }
+}
