@@ -49,9 +49,10 @@ def live(a, directory):
     if not a.binary.is_file():
         raise Wrong(f'no such binary: {a.binary}')
     end, chance, rounds = time.monotonic() + a.hours * 3600, random.Random(a.seed), 0
-    cassandra = CassandraNode(a.release, directory / 'cassandra', cdc_space_mib=CDC_SPACE_MIB)
+    cassandra = CassandraNode(a.release, directory / 'cassandra', cdc_space_mib=CDC_SPACE_MIB, yaml=['auto_snapshot: false'])
     with cassandra, KafkaNode(directory / 'kafka') as kafka:
-        service = Service(a.binary.resolve(), directory / 'agent', cassandra, kafka, {'cassandra': {'read_to': a.read_to}})
+        service = Service(a.binary.resolve(), directory / 'agent', cassandra, kafka, {
+            'cassandra': {'read_to': a.read_to}, 'spool': {'max_bytes': '1GiB'}})
         try:
             while rounds == 0 or time.monotonic() < end:
                 Round(a, chance, cassandra, kafka, service).run(in_order=rounds == 0)
