@@ -4,9 +4,8 @@ import threading
 import time
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from topics import PARTITIONS
+from topics import PARTITIONS, ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +21,8 @@ class Collector(threading.Thread):
     def __init__(self, bootstrap, topics):
         super().__init__(name='collector', daemon=True)
         self.records, self.failure = [], None
-        self._servers, self._next = bootstrap, self._ends(bootstrap, topics)
+        self._servers, self._next = bootstrap, ends(bootstrap, topics)
         self._again, self._end = threading.Event(), threading.Event()
-
-    @staticmethod
-    def _ends(bootstrap, topics):
-        """Where each partition ends now: what comes from here on is collected."""
-        admin = AdminClient({'bootstrap.servers': bootstrap})
-        asked = admin.list_offsets({TopicPartition(t, p): OffsetSpec.latest() for t in topics for p in range(PARTITIONS)})
-        return {(place.topic, place.partition): answer.result(30).offset for place, answer in asked.items()}
 
     def topic_is_new(self, topic):
         """It was deleted and made again: its offsets begin anew."""

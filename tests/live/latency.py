@@ -155,8 +155,7 @@ class Receiver:
 def receive(bootstrap, pipe):
     consumer = Consumer({'bootstrap.servers': bootstrap, 'group.id': 'unused', 'enable.auto.commit': False, 'fetch.wait.max.ms': 10,
                          'fetch.min.bytes': 1, 'socket.nagle.disable': True})
-    ends = [TopicPartition(TOPIC, p, consumer.get_watermark_offsets(TopicPartition(TOPIC, p))[1]) for p in range(topics.PARTITIONS)]
-    consumer.assign(ends)
+    consumer.assign([TopicPartition(*place, offset) for place, offset in topics.ends(bootstrap, [TOPIC]).items()])
     arrived = {}
 
     def poll():
