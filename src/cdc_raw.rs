@@ -7,15 +7,15 @@
 mod index;
 mod scanner;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cassandra_commitlog::SegmentName;
 use cassandra_progress::{Reapable, Tombstone};
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use crate::fault;
@@ -94,18 +94,11 @@ impl CdcRaw {
     /// A file can't be unlinked or moved. One that is gone already is as good.
     pub fn delete(&self, name: SegmentName, right: Reapable) -> io::Result<()> {
         if right.identity().segment != name.id {
-            return Err(wrong_right());
+            return Err(io::Error::new(ErrorKind::InvalidInput, "the right to delete is of another segment"));
         }
-        let directory = match folder::open_directory(&self.folder) {
-            Ok(directory) => directory,
-            // Without the directory there is nothing to delete.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let Some(directory) = self.open()? else { return Ok(()) };
         let (log, index) = (name.to_string(), name.index_name());
-        if let OnDone::Move(target) = &self.on_done {
-            keep(directory.as_fd(), &[&log, &index], target)?;
-        }
+        self.keep(directory.as_fd(), &[&log, &index])?;
         fault::point("reap.log")?;
         folder::unlink(directory.as_fd(), &log)?;
         fault::point("reap.idx")?;
@@ -118,57 +111,57 @@ impl CdcRaw {
     /// # Errors
     /// The log is there after all, or the index can't be unlinked.
     pub fn delete_orphan(&self, explained: Explained) -> io::Result<()> {
-        let directory = folder::open_directory(&self.folder)?;
+        let Some(directory) = self.open()? else { return Ok(()) };
         let name = explained.segment;
         if folder::meta(directory.as_fd(), &name.to_string())?.is_some() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is there: its index stays")));
+            return Err(io::Error::new(ErrorKind::InvalidInput, format!("{name} is there: its index stays")));
         }
         fault::point("orphan.idx")?;
         folder::unlink(directory.as_fd(), &name.index_name())?;
         fault::point("orphan.done")
     }
-}
 
-/// Links files into another directory, durably. A crash may leave some of them there already.
-fn keep(directory: BorrowedFd<'_>, names: &[&str], target: &Path) -> io::Result<()> {
-    let into = folder::open_directory(target)
-        .map_err(|error| io::Error::new(error.kind(), format!("open {}: {error}", target.display())))?;
-    for name in names {
-        fault::point("move.link")?;
-        match rustix::fs::linkat(directory, *name, &into, *name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::EXIST) => {
-                let (here, there) = (folder::meta(directory, name)?, folder::meta(into.as_fd(), name)?);
-                if here.map(|meta| meta.inode) != there.map(|meta| meta.inode) {
-                    let text = format!("another {name} is in {} already: move it elsewhere", target.display());
-                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-                }
-            }
-            Err(Errno::XDEV) => {
-                let text = format!(
-                    "{} is on another file system or mount than cdc_raw: name a directory beside cdc_raw as the \
-                     target of on_done",
-                    target.display()
-                );
-                return Err(io::Error::new(io::ErrorKind::CrossesDevices, text));
-            }
-            Err(error) => return Err(error.into()),
+    /// The directory, if it is there: without it there is nothing to delete.
+    fn open(&self) -> io::Result<Option<OwnedFd>> {
+        match folder::open_directory(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
         }
     }
-    rustix::fs::fsync(&into)?;
-    fault::point("move.done")
-}
 
-/// The error of a token that is used on another segment than its own.
-pub(crate) fn wrong_right() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "the right to delete is of another segment")
-}
-
-/// Whether a directory is a mount that links into another one can't cross: the same file system may be mounted twice.
-pub(crate) fn same_mount(one: &Path, other: &Path) -> io::Result<bool> {
-    use rustix::fs::{StatxFlags, statx};
-    let look = |path| statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS | StatxFlags::MNT_ID);
-    let (one, other) = (look(one)?, look(other)?);
-    Ok((one.stx_dev_major, one.stx_dev_minor, one.stx_mnt_id)
-        == (other.stx_dev_major, other.stx_dev_minor, other.stx_mnt_id))
+    /// If finished segments are kept: links files into where they go, durably. A crash may have left some there.
+    pub(crate) fn keep(&self, from: BorrowedFd<'_>, names: &[&str]) -> io::Result<()> {
+        let OnDone::Move(target) = &self.on_done else { return Ok(()) };
+        let refuse =
+            |kind, what: &str| Err(io::Error::new(kind, format!("on_done = move {}: {what}", target.display())));
+        if folder::nested(target, &self.folder)? {
+            return refuse(ErrorKind::InvalidInput, "name a directory beside cdc_raw, not in it");
+        }
+        let into = match folder::open_directory(target) {
+            Ok(into) => into,
+            Err(error) => return refuse(error.kind(), &error.to_string()),
+        };
+        for name in names {
+            fault::point("move.link")?;
+            match rustix::fs::linkat(from, *name, &into, *name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::EXIST) => {
+                    let (here, there) = (folder::meta(from, name)?, folder::meta(into.as_fd(), name)?);
+                    if here.map(|meta| meta.inode) != there.map(|meta| meta.inode) {
+                        return refuse(
+                            ErrorKind::AlreadyExists,
+                            &format!("another {name} is there; move it elsewhere"),
+                        );
+                    }
+                }
+                Err(Errno::XDEV) => {
+                    let what = "it is on another file system or mount than cdc_raw; name a directory beside cdc_raw";
+                    return refuse(ErrorKind::CrossesDevices, what);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        rustix::fs::fsync(&into)?;
+        fault::point("move.done")
+    }
 }

@@ -1,8 +1,8 @@
 //! The state directory: two generations of the checkpoint, written so that a crash at any instruction leaves one whole.
 //!
-//! Owns: the lock of the directory, the order of write, fsync and rename, and which damaged files are set aside.
-//! Does not own: what a checkpoint holds, which generation is next, what may be deleted (`cassandra-progress`); when to
-//! save (the pump).
+//! Owns: the lock of the directory, the two files, and which damaged ones are set aside. Does not own: the order of
+//! write, fsync and rename (`durable_file`), what a checkpoint holds, which generation is next, what may be deleted
+//! (`cassandra-progress`), when to save (the pump).
 //!
 //! Every name is used relative to the locked directory's own descriptor, so that a directory that is renamed or
 //! replaced under the agent can't lead it to write into another one.
@@ -16,9 +16,10 @@ use cassandra_progress::{
     Checkpoint, DecodeError, DurableWatermark, Generation, Generations, Identity, MAX_BYTES, Node, SaveError,
     StartError,
 };
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
-const TEMPORARY: &str = "checkpoint.tmp";
+use crate::durable_file::{self, NewFile};
+use crate::fault;
 
 fn file_name(generation: Generation) -> &'static str {
     match generation {
@@ -81,6 +82,47 @@ pub struct StateDir {
     directory: File,
 }
 
+/// What a state directory holds, read beside an agent that may be writing to it.
+#[derive(Debug)]
+pub struct Glance {
+    /// Whether an agent holds the directory.
+    pub held: bool,
+    /// The generations that are there, each with its number and what it records, or why it can't be used.
+    pub generations: Vec<(Generation, Result<(u64, Checkpoint), DecodeError>)>,
+}
+
+impl Glance {
+    /// Looks into a state directory and changes nothing.
+    ///
+    /// # Errors
+    /// [`StateError::Io`].
+    pub fn at(path: &Path) -> Result<Self, StateError> {
+        let io = |action| move |source: io::Error| StateError::Io { action, path: path.to_path_buf(), source };
+        let directory = File::open(path).map_err(io("open the state directory"))?;
+        // The lock itself is the only sign that can't be stale. It is ours for an instant, if it is nobody's.
+        let held = match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => rustix::fs::flock(&directory, FlockOperation::Unlock).map(|()| false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error),
+        };
+        let held = held.map_err(|error| io("look at the lock of the state directory")(error.into()))?;
+        let state = StateDir { path: path.to_path_buf(), directory };
+        let mut generations = Vec::new();
+        for generation in [Generation::A, Generation::B] {
+            if let Some(bytes) = state.read(generation)? {
+                generations.push((generation, Checkpoint::decode(&bytes)));
+            }
+        }
+        Ok(Self { held, generations })
+    }
+
+    /// The newest whole checkpoint.
+    pub fn newest(&self) -> Option<&Checkpoint> {
+        let whole = self.generations.iter().filter_map(|(_, found)| found.as_ref().ok());
+        whole.max_by_key(|(number, _)| *number).map(|(_, checkpoint)| checkpoint)
+    }
+}
+
 /// What was found in a state directory, and the store for what comes.
 #[derive(Debug)]
 pub struct Loaded {
@@ -118,6 +160,8 @@ impl StateDir {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::Locked(path.to_path_buf())),
             Err(error) => return Err(io("lock the state directory")(error.into())),
         }
+        // Nobody else writes here while the lock is held.
+        durable_file::sweep(&directory).map_err(io("remove what a crash left in"))?;
         Ok(Self { path: path.to_path_buf(), directory })
     }
 
@@ -138,13 +182,38 @@ impl StateDir {
                 store: CheckpointStore { state: self, generations: start.generations },
             }),
             Err(cause) => {
-                let path = self.path.clone();
-                let error = match cause {
-                    StartError::NoneWhole(cause) => StateError::NoneWhole { path, cause },
-                    cause => StateError::NotOurs { path, cause },
-                };
+                let error = self.refused(cause);
                 Err((self, error))
             }
+        }
+    }
+
+    /// Makes the newest whole checkpoint this node's, whosever it is: both generations say so when it returns. Gives
+    /// back whose it was; none where there is no checkpoint.
+    ///
+    /// # Errors
+    /// No checkpoint is whole, or one is of another version of this program, or it can't be saved.
+    pub fn adopt(self, node: &Node) -> Result<Option<Node>, StateError> {
+        let (a, b) = (self.read(Generation::A)?, self.read(Generation::B)?);
+        let start = Generations::adopt(a.as_deref(), b.as_deref()).map_err(|cause| self.refused(cause))?;
+        let Some(mut checkpoint) = start.checkpoint else { return Ok(None) };
+        let before = std::mem::replace(&mut checkpoint.node, node.clone());
+        let mut store = CheckpointStore { state: self, generations: start.generations };
+        // After a crash between the two the one that still names the other node stops every start but this one.
+        for _ in 0..2 {
+            store.save(&checkpoint).map_err(|error| match error {
+                SaveError::Write(error) => error,
+                error => store.state.io("save", file_name(Generation::A), io::Error::other(error.to_string())),
+            })?;
+        }
+        Ok(Some(before))
+    }
+
+    fn refused(&self, cause: StartError) -> StateError {
+        let path = self.path.clone();
+        match cause {
+            StartError::NoneWhole(cause) => StateError::NoneWhole { path, cause },
+            cause => StateError::NotOurs { path, cause },
         }
     }
 
@@ -156,6 +225,7 @@ impl StateDir {
         for generation in [Generation::A, Generation::B] {
             let name = file_name(generation);
             let aside = format!("{name}.{suffix}");
+            fault::point("checkpoint.set-aside").map_err(|error| self.io("set aside", name, error))?;
             let renamed = rustix::fs::renameat_with(
                 &self.directory,
                 name,
@@ -169,7 +239,9 @@ impl StateDir {
                 Err(error) => return Err(self.io("set aside", name, error.into())),
             }
         }
-        self.directory.sync_all().map_err(|error| self.io("fsync the directory of", TEMPORARY, error))?;
+        self.directory
+            .sync_all()
+            .map_err(|error| self.io("fsync the directory of", file_name(Generation::A), error))?;
         Ok(CheckpointStore { state: self, generations: Generations::new() })
     }
 
@@ -190,21 +262,13 @@ impl StateDir {
 
     /// Returns only when the bytes and their name survive a power loss.
     fn write(&self, generation: Generation, bytes: &[u8]) -> Result<(), StateError> {
-        // A crash may have left one; nobody else writes here while the lock is held.
-        match rustix::fs::unlinkat(&self.directory, TEMPORARY, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(error) => return Err(self.io("remove", TEMPORARY, error.into())),
-        }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = rustix::fs::openat(&self.directory, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
-            .map(File::from)
-            .map_err(|error| self.io("create", TEMPORARY, error.into()))?;
-        file.write_all(bytes).map_err(|error| self.io("write", TEMPORARY, error))?;
-        file.sync_all().map_err(|error| self.io("fsync", TEMPORARY, error))?;
         let name = file_name(generation);
-        rustix::fs::renameat(&self.directory, TEMPORARY, &self.directory, name)
-            .map_err(|error| self.io("rename to", name, error.into()))?;
-        self.directory.sync_all().map_err(|error| self.io("fsync the directory of", name, error))
+        let write = || {
+            let mut file = NewFile::inside(self.directory.try_clone()?, name, "checkpoint")?;
+            file.write_all(bytes)?;
+            file.replace()
+        };
+        write().map_err(|error| self.io("write", name, error))
     }
 
     fn io(&self, action: &'static str, name: &str, source: io::Error) -> StateError {

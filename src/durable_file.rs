@@ -161,14 +161,30 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        let directory = open_directory(path)?;
+        let folder = Self::of(open_directory(path)?, path, what)?;
+        folder.directory.sync_all()?;
+        Ok(folder)
+    }
+
+    /// Opens the folder if it is there.
+    ///
+    /// # Errors
+    /// The system refuses, or others than its owner could read the folder.
+    pub fn find(path: &Path, what: &'static str) -> io::Result<Option<Self>> {
+        match open_directory(path) {
+            Ok(directory) => Self::of(directory, path, what).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of(directory: File, path: &Path, what: &'static str) -> io::Result<Self> {
         let mode = directory.metadata()?.mode() & 0o7777;
         if mode & 0o077 != 0 {
             let path = path.display();
             let text = format!("{path} has mode {mode:04o}; it must be 0700: chmod 0700 {path}");
             return Err(io::Error::new(ErrorKind::PermissionDenied, text));
         }
-        directory.sync_all()?;
         Ok(Self { path: path.to_owned(), directory, what })
     }
 
@@ -182,7 +198,7 @@ impl Folder {
     /// # Errors
     /// What the system said.
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = self.all_names()?;
+        let mut names = names(&self.directory)?;
         names.retain(|name| !name.starts_with('.'));
         names.sort();
         Ok(names)
@@ -193,19 +209,7 @@ impl Folder {
     /// # Errors
     /// What the system said.
     pub fn sweep(&self) -> io::Result<()> {
-        let names = self.all_names()?;
-        names.iter().filter(|name| name.starts_with(UNFINISHED)).try_for_each(|name| self.remove(name).map(drop))
-    }
-
-    fn all_names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.directory)? {
-            // Nobody but us writes here, and our names are ASCII.
-            names.extend(
-                entry?.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned),
-            );
-        }
-        Ok(names)
+        sweep(&self.directory)
     }
 
     /// The size of a file in bytes; none if there is no such file.
@@ -255,7 +259,10 @@ impl Folder {
     /// # Errors
     /// What the system said.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rename_to_none(&self.directory, plain(from)?.as_ref(), plain(to)?.as_ref())?)
+        let (from, to) = (plain(from)?, plain(to)?);
+        fault::step(self.what, "move")?;
+        rename_to_none(&self.directory, from.as_ref(), to.as_ref())?;
+        fault::step(self.what, "moved")
     }
 
     /// Removes a file. Says whether it was there.
@@ -263,7 +270,9 @@ impl Folder {
     /// # Errors
     /// What the system said.
     pub fn remove(&self, name: &str) -> io::Result<bool> {
-        match rustix::fs::unlinkat(&self.directory, plain(name)?, AtFlags::empty()) {
+        let name = plain(name)?;
+        fault::step(self.what, "remove")?;
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
@@ -281,6 +290,23 @@ fn rename_to_none(directory: &File, from: &OsStr, to: &OsStr) -> rustix::io::Res
         }
         renamed => renamed,
     }
+}
+
+/// Removes what crashes left unfinished in a directory. Only for who holds the lock of the state directory.
+pub(crate) fn sweep(directory: &File) -> io::Result<()> {
+    for name in names(directory)?.iter().filter(|name| name.starts_with(UNFINISHED)) {
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn names(directory: &File) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        // Nobody but us writes here, and our names are ASCII.
+        names.extend(entry?.file_name().to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
+    }
+    Ok(names)
 }
 
 /// A name that leads out of no folder: names may come from a command line.

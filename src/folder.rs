@@ -9,8 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
+use rustix::path::Arg;
+
+use crate::mapped::Access;
 
 /// What the file system says of a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,16 +34,22 @@ pub struct Meta {
 const STAT_BLOCK: u64 = 512;
 
 impl Meta {
-    pub(crate) fn of(stat: &Stat) -> Self {
-        let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    fn of(stat: &Statx) -> Self {
+        let seconds = Duration::from_secs(u64::try_from(stat.stx_mtime.tv_sec).unwrap_or(0));
         Self {
-            inode: stat.st_ino as u64,
-            links: stat.st_nlink as u64,
-            len: u64::try_from(stat.st_size).unwrap_or(0),
-            allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(STAT_BLOCK),
-            modified: SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(stat.st_mtime_nsec as u64),
+            inode: stat.stx_ino,
+            links: stat.stx_nlink.into(),
+            len: stat.stx_size,
+            allocated: stat.stx_blocks.saturating_mul(STAT_BLOCK),
+            modified: SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(stat.stx_mtime.tv_nsec.into()),
         }
     }
+}
+
+/// What is at a name in a directory: never what a link there leads to. `statx`, because its numbers have the same widths
+/// on all machines.
+fn look(directory: BorrowedFd<'_>, name: impl Arg) -> rustix::io::Result<Statx> {
+    statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
 }
 
 /// One name in a directory.
@@ -117,9 +126,9 @@ pub(crate) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<Entry>> {
         if name == c"." || name == c".." {
             continue;
         }
-        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match look(directory, name) {
             Ok(stat) => {
-                let kind = FileType::from_raw_mode(stat.st_mode);
+                let kind = FileType::from_raw_mode(stat.stx_mode.into());
                 entries.push(Entry { name: name.to_owned(), kind, meta: Meta::of(&stat) });
             }
             Err(Errno::NOENT) => {}
@@ -152,7 +161,7 @@ pub(crate) fn bytes_below(directory: BorrowedFd<'_>, name: &CStr) -> u64 {
 
 /// What is at this name in a directory, if something is.
 pub(crate) fn meta(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Meta>> {
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match look(directory, name) {
         Ok(stat) => Ok(Some(Meta::of(&stat))),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
@@ -164,5 +173,102 @@ pub(crate) fn unlink(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether one of two paths lies in the other, however they are written. Their last parts need not be there.
+pub(crate) fn nested(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (resolved(one)?, resolved(other)?);
+    Ok(one.starts_with(&other) || other.starts_with(&one))
+}
+
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let whole = std::path::absolute(path)?;
+            match (whole.parent(), whole.file_name()) {
+                (Some(parent), Some(name)) => Ok(parent.canonicalize().unwrap_or(parent.to_owned()).join(name)),
+                _ => Ok(whole),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Whether two directories are one mount: no link leads from one mount into another, even of the same file system.
+pub(crate) fn same_mount(one: &Path, other: &Path) -> io::Result<bool> {
+    let look = |path| statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS | StatxFlags::MNT_ID);
+    let (one, other) = (look(one)?, look(other)?);
+    Ok((one.stx_dev_major, one.stx_dev_minor, one.stx_mnt_id)
+        == (other.stx_dev_major, other.stx_dev_minor, other.stx_mnt_id))
+}
+
+/// The file systems on which links, mappings and the order of names after a power loss are what the agent counts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// ext4, or an older one of its family.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// Another one, by its magic number.
+    Other(u64),
+}
+
+impl FileSystem {
+    /// The one that holds this file or directory.
+    ///
+    /// # Errors
+    /// The system can't be asked.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(match rustix::fs::statfs(path)?.f_type as u64 {
+            0xEF53 => Self::Ext4,
+            0x5846_5342 => Self::Xfs,
+            other => Self::Other(other),
+        })
+    }
+
+    /// How files on it are read best.
+    pub fn access(self) -> Access {
+        match self {
+            Self::Ext4 | Self::Xfs => Access::Map,
+            Self::Other(_) => Access::Read,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_made_anew_is_another_one_even_if_it_gets_the_same_number() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("cdc_raw");
+        let mut folder = Folder::new(&path);
+        assert_eq!(folder.refresh().unwrap(), Presence::Missing);
+        for _ in 0..10 {
+            std::fs::create_dir(&path).unwrap();
+            assert_eq!(folder.refresh().unwrap(), Presence::Reopened);
+            assert_eq!(folder.refresh().unwrap(), Presence::Same);
+            std::fs::remove_dir(&path).unwrap();
+        }
+        std::fs::write(&path, "").unwrap();
+        assert!(folder.refresh().is_err(), "a file is no directory");
+    }
+
+    #[test]
+    fn paths_in_one_another_are_found_however_they_are_written() {
+        let parent = tempfile::tempdir().unwrap();
+        let raw = parent.path().join("cdc_raw");
+        std::fs::create_dir(&raw).unwrap();
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&raw, &link).unwrap();
+        for inside in [raw.join("spool"), link.join("spool"), raw.join("../cdc_raw"), parent.path().to_owned()] {
+            assert!(nested(&inside, &raw).unwrap(), "{}", inside.display());
+        }
+        assert!(!nested(&parent.path().join("cdc_raw_spool"), &raw).unwrap());
+        assert!(same_mount(&raw, parent.path()).unwrap());
+        assert!(!same_mount(&raw, Path::new("/proc")).unwrap());
+        assert_eq!(FileSystem::of(Path::new("/proc")).unwrap().access(), Access::Read);
     }
 }

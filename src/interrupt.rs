@@ -1,28 +1,32 @@
-//! Ctrl-C and SIGTERM, for commands that have something to put away first.
+//! Signals: the first one ends the work in order, the second one at once; SIGHUP asks for a look at the configuration.
 //!
-//! Owns: turning the first signal into a flag. Does not own: what is put away.
+//! Owns: catching SIGINT, SIGTERM and SIGHUP. Does not own: what to do about it; whoever works asks [`came`] now and then.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::exit::Exit;
 
-/// When the first signal came.
+/// When the first signal came, and how long what is under way may still take.
 static SIGNAL: OnceLock<Instant> = OnceLock::new();
+static PATIENCE: OnceLock<Duration> = OnceLock::new();
+static HANGUP: AtomicBool = AtomicBool::new(false);
 
-/// How long what is under way may still take after a signal.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Watches for signals from now on. The second one ends the process at once.
-pub fn watch() {
+/// Watches for signals from now on. The second one ends the process at once. After the first one, what is under way has
+/// so long.
+pub fn watch(patience: Duration, reloads: bool) {
+    if PATIENCE.set(patience).is_err() {
+        return;
+    }
     // Where no thread can be had a signal ends the process as it does by default.
     let _ = thread::Builder::new().name("signals".to_owned()).spawn(|| {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
             else {
                 return;
             };
@@ -30,6 +34,10 @@ pub fn watch() {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = hangup.recv() => {
+                        HANGUP.store(true, Ordering::Relaxed);
+                        continue;
+                    }
                 }
                 if SIGNAL.set(Instant::now()).is_err() {
                     std::process::exit(Exit::Interrupted as i32);
@@ -39,12 +47,18 @@ pub fn watch() {
     });
 }
 
-/// Whether a signal has come.
+/// Whether a signal to end has come.
 pub fn came() -> bool {
     SIGNAL.get().is_some()
 }
 
 /// Whether a signal came so long ago that nothing more should be waited for.
 pub fn is_urgent() -> bool {
-    SIGNAL.get().is_some_and(|at| at.elapsed() >= PATIENCE)
+    let patience = PATIENCE.get().copied().unwrap_or_default();
+    SIGNAL.get().is_some_and(|at| at.elapsed() >= patience)
+}
+
+/// Whether SIGHUP came since the last time this was asked.
+pub fn hung_up() -> bool {
+    HANGUP.swap(false, Ordering::Relaxed)
 }

@@ -17,6 +17,7 @@
 
 mod admin;
 mod errors;
+mod examine;
 mod reports;
 mod runs;
 mod sending;
@@ -34,6 +35,7 @@ use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 use self::admin::Admin;
 use self::errors::refused_setting;
 pub use self::errors::{Action, HoldReason, KafkaError, Place, classify};
+pub use self::examine::{TopicFacts, examine};
 pub use self::reports::ClientEvent;
 use self::reports::{Context, Finished, ReportThread, Reports};
 use self::runs::{BucketId, Runs};

@@ -11,6 +11,8 @@ mod tests;
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -89,6 +91,7 @@ impl Keeper {
             record_gap,
             counts: Counts::default(),
             floor_released: None,
+            spooled: HashMap::new(),
         };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || turns.run(&*beat))?;
         Ok(Self { shared, waker, thread: Some(thread) })
@@ -126,6 +129,8 @@ impl Keeper {
         let spool = lock(&self.shared.files);
         self.shared.raw.delete(name, right)?;
         if let Some(spool) = &*spool {
+            // Where cdc_raw had lost it, this is the file to keep.
+            self.shared.raw.keep(spool.descriptor(), &[&name.to_string()])?;
             spool.unlink(name)?;
         }
         lock(&self.shared.acknowledged).remove(&name);
@@ -140,6 +145,21 @@ impl Keeper {
         let _files = lock(&self.shared.files);
         self.shared.raw.delete_orphan(explained)?;
         Ok(self.latest().number)
+    }
+
+    /// Gives a segment that `cdc_raw` has lost a link in the spool, from the directory in which the server writes. Says
+    /// whether it is there.
+    ///
+    /// # Errors
+    /// The directory can't be looked at, or no link can be made.
+    pub fn link_from(&self, folder: &Path, name: SegmentName) -> io::Result<bool> {
+        let files = lock(&self.shared.files);
+        let Some(spool) = &*files else { return Ok(false) };
+        let directory = crate::folder::open_directory(folder)?;
+        match spool.link(directory.as_fd(), name) {
+            Ok(linked) => Ok(linked.is_some()),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     /// Ends the thread and waits for it: at most for the look under way.
@@ -173,6 +193,8 @@ struct Turns {
     record_gap: RecordGap,
     counts: Counts,
     floor_released: Option<Instant>,
+    /// What the spool held when it could last be read.
+    spooled: HashMap<SegmentName, Meta>,
 }
 
 impl Turns {
@@ -214,7 +236,7 @@ impl Turns {
             Some(Ok(spooled)) => (spooled, true),
             Some(Err(error)) => {
                 problems.push(error.to_string());
-                (HashMap::new(), false)
+                (std::mem::take(&mut self.spooled), false)
             }
         };
         let mut raw = self.scanner.scan(at, &spooled);
@@ -227,6 +249,7 @@ impl Turns {
             self.keep_limits(spool, &mut spooled, room, &mut problems);
         }
         drop(files);
+        self.spooled.clone_from(&spooled);
         self.counts.backward_indexes = self.scanner.backward();
         self.counts.overflows = self.watch.overflows();
         self.counts.watching = self.watch.is_watching();
@@ -302,11 +325,17 @@ impl Turns {
         let short = room.filter(|room| room.free < room.floor);
         for name in spool.too_much(spooled, short.filter(|_| !paused)) {
             let from = lock(&self.shared.acknowledged).get(&name).copied();
-            let released = Explained::by_gap(name, || (self.record_gap)(name, GapKind::SpoolReleased, from))
-                .and_then(|explained| spool.release(&explained));
+            let released = Explained::by_gap(name, || (self.record_gap)(name, GapKind::SpoolReleased, from)).and_then(
+                |explained| {
+                    spool.release(&explained)?;
+                    // The same record explains the index, if it is still there.
+                    self.shared.raw.delete_orphan(explained)
+                },
+            );
             match released {
                 Ok(()) => {
                     spooled.remove(&name);
+                    lock(&self.shared.acknowledged).remove(&name);
                     self.counts.released += 1;
                     self.floor_released = short.map(|_| Instant::now()).or(self.floor_released);
                     tracing::error!(segment = %name, "given up unpublished: the spool is at its limit");

@@ -19,6 +19,7 @@ pub mod gaps;
 pub mod interrupt;
 pub mod kafka;
 pub mod keeper;
+pub mod keys;
 pub mod keystore;
 pub mod lifecycle;
 pub mod line;

@@ -39,6 +39,11 @@ impl Segment {
         Self { name, file_name: name.to_string() }
     }
 
+    /// Its parsed name.
+    pub fn name(&self) -> SegmentName {
+        self.name
+    }
+
     /// Its file name.
     pub fn file_name(&self) -> &str {
         &self.file_name
@@ -129,6 +134,64 @@ impl Line {
         sink.send(&self.encoder, &self.records, ledger)?;
         ledger.read_to(position, outcome);
         Ok(Done { outcome, rejected, records })
+    }
+
+    /// TEMPORARY.
+    pub fn entry_or_retry(
+        &mut self,
+        segment: &Segment,
+        version: FormatVersion,
+        entry: &Entry<'_>,
+        _retry: bool,
+        sink: &mut Sink,
+        ledger: &mut Ledger,
+    ) -> Result<Option<Done>, SinkError> {
+        self.entry(segment, version, entry, sink, ledger).map(Some)
+    }
+    /// TEMPORARY.
+    pub fn reject(
+        &mut self,
+        segment: &Segment,
+        version: FormatVersion,
+        entry: &Entry<'_>,
+        _detail: &str,
+        sink: &mut Sink,
+        ledger: &mut Ledger,
+    ) -> Result<Done, SinkError> {
+        self.entry(segment, version, entry, sink, ledger)
+    }
+    /// TEMPORARY.
+    pub fn rewind_schema(
+        &mut self,
+        _rank: impl Fn(cassandra_commitlog::SegmentId) -> Option<usize>,
+        _segment: cassandra_commitlog::SegmentId,
+        _offset: cassandra_commitlog::LogOffset,
+    ) {
+    }
+    /// TEMPORARY.
+    pub fn merge_schema(&mut self, _rows: &cassandra_commitlog::SystemSchema, _at: i64, _position: Option<Position>) {}
+    /// TEMPORARY.
+    pub fn save_schema(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// TEMPORARY.
+    pub fn schema_status(&self) -> crate::observe::Schema {
+        crate::observe::Schema::default()
+    }
+
+    /// Sends a gap record.
+    ///
+    /// # Errors
+    /// The sink does not take it.
+    pub fn gap(
+        &mut self,
+        gap: &cassandra_event::Gap<'_>,
+        sink: &mut Sink,
+        ledger: &mut Ledger,
+    ) -> Result<(), SinkError> {
+        self.records.clear();
+        self.encoder.gap(gap, sink.arena(), &mut self.records);
+        sink.send(&self.encoder, &self.records, ledger)
     }
 
     /// Decodes, filters and encodes the updates of an entry.

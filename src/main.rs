@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cassandra_cdc::cli::Cli;
+use cassandra_cdc::cli::{Cli, Command};
 use cassandra_cdc::commands;
 use cassandra_cdc::exit::Exit;
 use clap::Parser;
@@ -12,8 +12,12 @@ fn main() -> ExitCode {
         eprintln!("cassandra-cdc: a bug of this program, please report it: {panic}");
         std::process::exit(Exit::Bug as i32);
     }));
-    commands::start_log();
-    match commands::run(Cli::parse()) {
+    let cli = Cli::parse();
+    // The service logs as its configuration says.
+    if !matches!(cli.command, Command::Run(_)) {
+        commands::start_log();
+    }
+    match commands::run(cli) {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_broken_pipe() => Exit::Fine.into(),
         Err(failure) => {

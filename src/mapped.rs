@@ -138,7 +138,7 @@ impl Deref for Mapped {
 const MAX_MAPPED: usize = 64;
 
 /// The mappings, for the signal handler: it may take no lock and no memory.
-static SLOTS: [Range; MAX_MAPPED] = [const { Range::FREE }; MAX_MAPPED];
+static SLOTS: [Range; MAX_MAPPED] = [const { Range::free() }; MAX_MAPPED];
 
 struct Range {
     /// The first address; zero in a free slot, [`CLAIMED`] in one that is being filled.
@@ -148,7 +148,9 @@ struct Range {
 }
 
 impl Range {
-    const FREE: Self = Self { start: AtomicUsize::new(0), end: AtomicUsize::new(0), cut: AtomicBool::new(false) };
+    const fn free() -> Self {
+        Self { start: AtomicUsize::new(0), end: AtomicUsize::new(0), cut: AtomicBool::new(false) }
+    }
 }
 
 /// No mapping begins at this address.

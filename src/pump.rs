@@ -20,12 +20,13 @@ mod report;
 mod schema;
 mod segment;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::{Plaintext, SegmentId, SegmentName};
+use cassandra_commitlog::{LogOffset, Plaintext, SegmentId, SegmentName};
 use cassandra_progress::{Checkpoint, Refused, SaveError, SegmentState, Totals};
 use thiserror::Error;
 
@@ -35,12 +36,13 @@ use self::hold::{Hold, Reason};
 use self::intake::Intake;
 use self::reading::Reading;
 pub use self::schema::{SchemaSource, pull};
+use crate::cdc_raw::Index;
 use crate::checkpoint::{CheckpointStore, StateError};
-use crate::gaps::{GapLog, GapRecord};
+use crate::gaps::GapLog;
 use crate::interrupt;
 use crate::kafka::KafkaError;
 use crate::keeper::{Keeper, Scan, View};
-use crate::keystore::KeySource;
+use crate::keys::KeySource;
 use crate::lifecycle::{self, Extent, ReadTo};
 use crate::line::Line;
 use crate::mapped::Access;
@@ -127,6 +129,8 @@ pub struct Options {
 pub struct Parts {
     /// Sees and deletes files.
     pub keeper: Keeper,
+    /// Where the server writes, if it may be looked at.
+    pub commitlog: Option<PathBuf>,
     /// Makes records.
     pub line: Line,
     /// The keys of encrypted segments.
@@ -136,7 +140,7 @@ pub struct Parts {
     /// Where progress is saved; nothing is acknowledged without it.
     pub store: Option<CheckpointStore>,
     /// Gap records.
-    pub gaps: Option<Arc<GapLog>>,
+    pub gaps: Option<GapLog>,
     /// Copies of what could not be decoded.
     pub quarantine: Option<Quarantine>,
     /// The node's own schema.
@@ -151,11 +155,13 @@ pub struct Parts {
 pub struct Pump {
     options: Options,
     keeper: Keeper,
+    /// Where the server writes, for segments that `cdc_raw` has lost.
+    commitlog: Option<PathBuf>,
     line: Line,
     keys: KeySource,
     checkpoint: Checkpoint,
     store: Option<CheckpointStore>,
-    gaps: Option<Arc<GapLog>>,
+    gaps: Option<GapLog>,
     quarantine: Option<Quarantine>,
     schema: SchemaSource,
     observe: Arc<Observe>,
@@ -164,7 +170,10 @@ pub struct Pump {
     readings: BTreeMap<SegmentId, Reading>,
     plaintext: Option<Plaintext>,
     hold: Option<Hold>,
-    gaps_sent: Vec<GapRecord>,
+    /// Segments that are deleted, and the last scan that may still show them.
+    reaped: HashMap<SegmentName, u64>,
+    /// Names of gap records on their way to Kafka.
+    gaps_sent: Vec<String>,
     /// The segment whose open end was reached.
     at_end: Option<View>,
     glance: Duration,
@@ -173,6 +182,7 @@ pub struct Pump {
     generation: u64,
     totals: Totals,
     events: u64,
+    deleted: usize,
 }
 
 impl Pump {
@@ -193,6 +203,7 @@ impl Pump {
         let mut pump = Self {
             options: Options { acknowledges: options.acknowledges && parts.store.is_some(), ..options },
             keeper: parts.keeper,
+            commitlog: parts.commitlog,
             line: parts.line,
             keys: parts.keys,
             checkpoint: parts.checkpoint,
@@ -206,6 +217,7 @@ impl Pump {
             readings: BTreeMap::new(),
             plaintext: None,
             hold: None,
+            reaped: HashMap::new(),
             gaps_sent: Vec::new(),
             at_end: None,
             glance: GLANCE,
@@ -214,6 +226,7 @@ impl Pump {
             generation: 0,
             totals: Totals::default(),
             events: 0,
+            deleted: 0,
         };
         pump.rewind_schema();
         pump
@@ -227,6 +240,11 @@ impl Pump {
     /// Records that were made, dead letters among them.
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Segments that were deleted, or moved away.
+    pub fn deleted(&self) -> usize {
+        self.deleted
     }
 
     /// What the keeper saw last.
@@ -274,7 +292,7 @@ impl Pump {
     /// Follows the open end of the segment that is being written.
     fn follow(&mut self, view: &View, scan: u64) -> Result<(), PumpError> {
         let until = Instant::now() + FOLLOW;
-        while Instant::now() < until && self.keeper.number() == scan && !interrupt::came() {
+        while Instant::now() < until && self.keeper.latest().number == scan && !interrupt::came() {
             let (events, mut closed) = (self.events, false);
             self.attempt(|pump| {
                 closed = pump.read_open_end(view)?;
@@ -468,10 +486,10 @@ impl Pump {
     }
 
     fn check_index(&self, view: &View) -> Result<(), Trouble> {
-        if !view.index.is_invalid_for_good() {
+        if !matches!(view.index, Index::Invalid { .. }) {
             return Ok(());
         }
-        let read = self.readings.get(&view.name.id).map(|reading| reading.read).unwrap_or_default();
+        let read = self.readings.get(&view.name.id).map_or(LogOffset(0), |reading| reading.read);
         let detail = format!("the index of {} holds no number", view.name);
         Err(Hold::new(Reason::Held(HoldReason::InvalidIndex), detail).at(view.name, read).into())
     }
@@ -492,8 +510,8 @@ impl Pump {
             isolation,
             checkpoint: &mut self.checkpoint,
             schema: &mut self.schema,
-            quarantine: self.quarantine.as_ref(),
-            gaps: self.gaps.as_deref(),
+            quarantine: self.quarantine.as_mut(),
+            gaps: self.gaps.as_ref(),
             observe: &self.observe,
             events: &mut self.events,
         };

@@ -28,6 +28,11 @@ pub const MAX_BYTES: u64 = 256 << 20;
 /// How long a full quarantine is believed to be full: somebody may have dropped items.
 const RECOUNT: Duration = Duration::from_secs(60);
 
+const FOLDER: &str = "quarantine";
+
+/// Where its faults come by.
+const WHAT: &str = "quarantine";
+
 /// How the names of entries end.
 const ENTRY: &str = ".json";
 
@@ -120,15 +125,15 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Opens `quarantine/` in a state directory, to look and drop. A running agent may use it at the same time.
+    /// Opens `quarantine/` in a state directory, to look and drop; none where nothing was ever kept. A running agent may
+    /// use it at the same time.
     ///
     /// # Errors
     /// The folder can't be used.
-    pub fn open(state: &Path) -> io::Result<Self> {
-        let folder = Folder::open(&state.join("quarantine"), "quarantine")?;
-        let mut quarantine = Self { folder, encoder: None, items: 0, bytes: 0, counted: Instant::now(), refused: 0 };
-        quarantine.recount()?;
-        Ok(quarantine)
+    pub fn find(state: &Path) -> io::Result<Option<Self>> {
+        // Whoever only looks must not make a folder that may then be another user's.
+        let folder = Folder::find(&state.join(FOLDER), WHAT)?;
+        folder.map(|folder| Self::of(folder, None)).transpose()
     }
 
     /// Opens `quarantine/` in a locked state directory, to keep what comes. `settings` say whose segments they are.
@@ -136,11 +141,16 @@ impl Quarantine {
     /// # Errors
     /// The folder can't be used.
     pub fn open_to_keep(state: &Path, settings: &Settings) -> io::Result<Self> {
+        let folder = Folder::open(&state.join(FOLDER), WHAT)?;
+        folder.sweep()?;
         // In one piece: nobody else reads it than we.
         let settings = Settings { format: Format::Json, max_record_bytes: usize::MAX, ..settings.clone() };
-        let mut quarantine = Self::open(state)?;
-        quarantine.folder.sweep()?;
-        quarantine.encoder = Some(Encoder::new(settings));
+        Self::of(folder, Some(Encoder::new(settings)))
+    }
+
+    fn of(folder: Folder, encoder: Option<Encoder>) -> io::Result<Self> {
+        let mut quarantine = Self { folder, encoder, items: 0, bytes: 0, counted: Instant::now(), refused: 0 };
+        quarantine.recount()?;
         Ok(quarantine)
     }
 

@@ -1,16 +1,17 @@
 //! The place of a replay, kept in a file.
 //!
-//! Owns: the file: one JSON object, replaced atomically. Does not own: which place may be kept (the ledger's
+//! Owns: the file: one JSON object. Does not own: which place may be kept (the ledger's
 //! watermark).
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cassandra_commitlog::{LogOffset, SegmentName};
 use cassandra_progress::Watermark;
 use serde::{Deserialize, Serialize};
 
+use crate::durable_file;
 use crate::exit::{Exit, Failure};
 
 /// A resume file.
@@ -72,18 +73,11 @@ impl ResumeFile {
         if self.kept.as_ref() == Some(&place) {
             return Ok(());
         }
-        self.replace(&place).map_err(|error| Failure::io(self.path.display(), error))?;
+        let cannot = |error| Failure::io(self.path.display(), error);
+        let mut text = serde_json::to_vec(&place).map_err(|error| cannot(error.into()))?;
+        text.push(b'\n');
+        durable_file::replace(&self.path, &text, "resume").map_err(cannot)?;
         self.kept = Some(place);
-        Ok(())
-    }
-
-    fn replace(&self, place: &Place) -> std::io::Result<()> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-        serde_json::to_writer(&mut file, place)?;
-        file.write_all(b"\n")?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use cassandra_event::{Encoder, Format, KeyFormat, Record, partition};
 use cassandra_progress::Ledger;
 use thiserror::Error;
 
-use crate::kafka::{KafkaError, Publisher, TopicId};
+use crate::kafka::{KafkaError, Publisher, TopicCounts, TopicId};
 
 /// A sink that does not take records any more.
 #[derive(Debug, Error)]
@@ -46,6 +46,16 @@ impl KafkaSink {
     /// A sink that publishes with this.
     pub fn new(publisher: Publisher) -> Self {
         Self { publisher, topics: HashMap::new() }
+    }
+
+    /// What each table's topic has acknowledged: keyspace, table, topic, counts.
+    pub fn counts(&self, encoder: &Encoder) -> Vec<(String, String, String, TopicCounts)> {
+        let tables = self.topics.iter().filter_map(|(table, topic)| {
+            let (keyspace, name) = encoder.table(*table)?;
+            let counts = self.publisher.counts(*topic);
+            Some((keyspace.to_owned(), name.to_owned(), encoder.topic(*table).to_owned(), counts))
+        });
+        tables.collect()
     }
 
     /// The publisher.

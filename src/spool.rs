@@ -20,7 +20,7 @@ use cassandra_commitlog::SegmentName;
 use rustix::fs::{AtFlags, FileType, FlockOperation, StatVfs};
 use rustix::io::Errno;
 
-use crate::cdc_raw::{Explained, same_mount};
+use crate::cdc_raw::Explained;
 use crate::fault;
 use crate::folder::{self, Meta};
 
@@ -116,7 +116,9 @@ impl Spool {
     /// [`SpoolError`]: it lies in `cdc_raw`, is used, can't be linked into, or can't be made.
     pub fn open(path: &Path, raw: &Path, limits: Limits) -> Result<Self, SpoolError> {
         let io = |action| move |source: io::Error| SpoolError::Io { action, path: path.to_owned(), source };
-        refuse_nested(path, raw).map_err(io("look at the spool"))?.map_or(Ok(()), Err)?;
+        if folder::nested(path, raw).map_err(io("look at the spool"))? {
+            return Err(SpoolError::Inside { spool: path.to_owned(), raw: raw.to_owned() });
+        }
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io("make the spool")(error)),
             _ => {}
@@ -128,7 +130,7 @@ impl Spool {
             Err(error) => return Err(io("lock the spool")(error.into())),
         }
         // Cassandra may make cdc_raw later; then the first link tells.
-        if raw.exists() && !same_mount(path, raw).map_err(io("look at the mount of"))? {
+        if raw.exists() && !folder::same_mount(path, raw).map_err(io("look at the mount of"))? {
             return Err(SpoolError::OtherMount(path.to_owned()));
         }
         Ok(Self { path: path.to_owned(), directory, limits })
@@ -137,6 +139,10 @@ impl Spool {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// The segments in it, those that an earlier run left among them.
@@ -250,27 +256,6 @@ impl Spool {
 
     fn io(&self, action: &'static str, error: Errno) -> SpoolError {
         SpoolError::Io { action, path: self.path.clone(), source: error.into() }
-    }
-}
-
-/// Paths that lie in one another, however they are written.
-fn refuse_nested(spool: &Path, raw: &Path) -> io::Result<Option<SpoolError>> {
-    let (real_spool, real_raw) = (resolved(spool)?, resolved(raw)?);
-    let nested = real_spool.starts_with(&real_raw) || real_raw.starts_with(&real_spool);
-    Ok(nested.then(|| SpoolError::Inside { spool: spool.to_owned(), raw: raw.to_owned() }))
-}
-
-/// The path without links and dots; its last part need not be there.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
-    match path.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let whole = std::path::absolute(path)?;
-            match (whole.parent(), whole.file_name()) {
-                (Some(parent), Some(name)) => Ok(parent.canonicalize().unwrap_or(parent.to_owned()).join(name)),
-                _ => Ok(whole),
-            }
-        }
-        other => other,
     }
 }
 

@@ -93,6 +93,24 @@ pub async fn pull(contact: &Contact) -> Result<Pulled> {
     .with_context(|| format!("ask Cassandra at {} for its schema", contact.address))
 }
 
+/// The node's clock, milliseconds since 1970.
+pub async fn clock(contact: &Contact) -> Result<i64> {
+    let node = Node::connect(contact).await?;
+    let rows = node.rows("SELECT now() AS now FROM system.local WHERE key = 'local'").await?;
+    let now = rows.first().and_then(|row| row.get("now")?.as_str()).and_then(uuid_millis);
+    now.context("the node gives no time")
+}
+
+/// The time in a version 1 UUID: every release has `now()`, not every one a function for its time.
+fn uuid_millis(uuid: &str) -> Option<i64> {
+    /// From the Gregorian reform to 1970, in 100 ns.
+    const EPOCH: i64 = 0x01b2_1dd2_1381_4000;
+    let mut parts = uuid.split('-');
+    let (low, middle, high) = (parts.next()?, parts.next()?, parts.next()?.strip_prefix('1')?);
+    let ticks = i64::from_str_radix(&format!("{high}{middle}{low}"), 16).ok()?;
+    Some((ticks - EPOCH) / 10_000)
+}
+
 struct Node {
     session: Session,
 }
@@ -323,6 +341,11 @@ async fn resolve(contact: &str) -> Result<Vec<SocketAddr>> {
     Ok(addresses.collect())
 }
 
+/// Whether this is an address to connect to.
+pub fn is_address(contact: &str) -> bool {
+    split(contact).is_some()
+}
+
 /// Host and port; a bare IPv6 address has colons of its own, so it takes a port only in brackets.
 fn split(contact: &str) -> Option<(&str, u16)> {
     let (host, port) = match contact.strip_prefix('[') {
@@ -386,6 +409,13 @@ mod tests {
         for contact in ["", ":9042", "host:", "host:0", "host:65536", "host:cql", "[::1]9042", "[]:1", "[::1]:"] {
             assert_eq!(split(contact), None, "{contact}");
         }
+    }
+
+    #[test]
+    fn a_time_uuid_has_a_time() {
+        assert_eq!(uuid_millis("13814000-1dd2-11b2-8000-000000000000"), Some(0));
+        assert_eq!(uuid_millis("f9d2e6e0-5a3c-11ee-8c99-0242ac120002"), Some(1_695_492_843_095));
+        assert_eq!(uuid_millis("f9d2e6e0-5a3c-41ee-8c99-0242ac120002"), None);
     }
 
     #[test]

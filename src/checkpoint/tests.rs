@@ -49,7 +49,7 @@ fn saves_alternate_and_the_newest_comes_back() {
     for name in ["checkpoint.a", "checkpoint.b"] {
         assert_eq!(fs::metadata(path.join(name)).unwrap().mode() & 0o777, 0o600);
     }
-    assert!(!path.join(TEMPORARY).exists());
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 2);
 }
 
 #[test]
@@ -130,15 +130,18 @@ fn a_directory_that_others_can_read_is_refused() {
 fn what_a_crash_left_behind_is_replaced() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("state");
-    let mut store = load(&path).store;
-    fs::write(path.join(TEMPORARY), b"half a checkpoint").unwrap();
-    store.save(&checkpoint(1)).unwrap();
-    drop(store);
+    drop(load(&path));
+    let left = path.join(format!(".unfinished-{}-0", std::process::id()));
+    fs::write(&left, b"half a checkpoint").unwrap();
+    load(&path).store.save(&checkpoint(1)).unwrap();
+    assert!(!left.exists());
     // A planted link is neither followed nor written through.
     let victim = parent.path().join("victim");
     fs::write(&victim, b"mine").unwrap();
-    std::os::unix::fs::symlink(&victim, path.join(TEMPORARY)).unwrap();
-    load(&path).store.save(&checkpoint(2)).unwrap();
+    let mut store = load(&path).store;
+    std::os::unix::fs::symlink(&victim, &left).unwrap();
+    store.save(&checkpoint(2)).unwrap();
+    drop(store);
     assert_eq!(fs::read(&victim).unwrap(), b"mine");
     fs::remove_file(path.join("checkpoint.a")).unwrap();
     std::os::unix::fs::symlink(&victim, path.join("checkpoint.a")).unwrap();
@@ -168,4 +171,32 @@ fn deleting_waits_for_two_saves() {
     store.save(&checkpoint(5)).unwrap();
     let sealed = Sealed { identity: SEVEN, end: LogOffset(500), entries: 5 };
     assert_eq!(Reapable::new(sealed, &store.durable(SEVEN).unwrap()).unwrap().identity(), SEVEN);
+}
+
+#[test]
+fn anothers_state_is_adopted_in_both_generations() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("state");
+    assert_eq!(StateDir::open(&path).unwrap().adopt(&node("new")).unwrap(), None);
+    let mut store = load(&path).store;
+    store.save(&checkpoint(1)).unwrap();
+    store.save(&checkpoint(2)).unwrap();
+    assert!(Glance::at(&path).unwrap().held);
+    drop(store);
+    assert_eq!(StateDir::open(&path).unwrap().adopt(&node("new")).unwrap(), Some(node("h")));
+    refused(&path, "h");
+    let glance = Glance::at(&path).unwrap();
+    assert!(!glance.held && glance.newest().is_some());
+    for (_, found) in glance.generations {
+        assert_eq!(found.unwrap().1, Checkpoint { node: node("new"), ..checkpoint(2) });
+    }
+    // One whole generation is enough, and a crash after the first save is made good by the next attempt.
+    fs::write(path.join("checkpoint.a"), b"").unwrap();
+    assert_eq!(StateDir::open(&path).unwrap().adopt(&node("h")).unwrap(), Some(node("new")));
+    assert_eq!(load(&path).checkpoint, Some(checkpoint(2)));
+    for name in ["checkpoint.a", "checkpoint.b"] {
+        fs::write(path.join(name), b"").unwrap();
+    }
+    assert!(matches!(StateDir::open(&path).unwrap().adopt(&node("x")), Err(StateError::NoneWhole { .. })));
+    assert!(Glance::at(&path).unwrap().newest().is_none());
 }

@@ -1,9 +1,119 @@
-//! `check`: not built yet.
+//! `check`: a look at everything that the service needs.
+//!
+//! Owns: the findings, and how they are printed. Does not own: what is looked at (the modules below). Nothing is
+//! changed: the one thing that is made is a link in the spool's directory, and it is gone before the next look.
 
+use std::fmt;
+
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use serde_json::{Value, json};
+
+use super::print;
 use crate::cli::{ConfigArgs, Output};
-use crate::exit::{Ending, Exit, Failure};
+use crate::config::Config;
+use crate::exit::{Ending, Exit};
+
+mod disk;
+mod node;
+mod schema;
+mod state;
+mod topics;
+
+/// How a look ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        })
+    }
+}
+
+/// One line.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    subject: &'static str,
+    level: Level,
+    found: String,
+    /// What to do; nothing where all is well.
+    fix: String,
+}
+
+/// All lines, in the order in which things are needed.
+#[derive(Debug, Default)]
+struct Report(Vec<Finding>);
+
+impl Report {
+    fn ok(&mut self, subject: &'static str, found: impl Into<String>) {
+        self.add(subject, Level::Ok, found.into(), String::new());
+    }
+
+    fn warn(&mut self, subject: &'static str, found: impl Into<String>, fix: impl Into<String>) {
+        self.add(subject, Level::Warn, found.into(), fix.into());
+    }
+
+    fn fail(&mut self, subject: &'static str, found: impl Into<String>, fix: impl Into<String>) {
+        self.add(subject, Level::Fail, found.into(), fix.into());
+    }
+
+    fn add(&mut self, subject: &'static str, level: Level, found: String, fix: String) {
+        self.0.push(Finding { subject, level, found, fix });
+    }
+}
 
 /// Runs the command.
-pub(super) fn run(_config: &ConfigArgs, _output: Output) -> Ending {
-    Err(Failure::text(Exit::Bug, "not built yet"))
+pub(super) fn run(arguments: &ConfigArgs, output: Output) -> Ending {
+    let mut report = Report::default();
+    match Config::load(arguments) {
+        Err(failure) => {
+            let fix = "`cassandra-cdc config init` lists every key; everything else was not looked at";
+            report.fail("configuration", failure.to_string(), fix);
+        }
+        Ok(loaded) => {
+            let file = loaded.file.as_ref().map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
+            report.ok("configuration", file);
+            look(&loaded.config, &mut report);
+        }
+    }
+    let text = match output {
+        Output::Table => as_table(&report),
+        Output::Json => format!("{:#}\n", report.0.iter().map(as_json).collect::<Value>()),
+        Output::Jsonl => report.0.iter().map(|finding| format!("{}\n", as_json(finding))).collect(),
+    };
+    print(text.as_bytes())?;
+    let failed = report.0.iter().any(|finding| finding.level == Level::Fail);
+    Ok(if failed { Exit::Failed } else { Exit::Fine })
+}
+
+fn look(config: &Config, report: &mut Report) {
+    node::look(config, report);
+    disk::look(config, report);
+    state::look(config, report);
+    let schema = schema::look(config, report);
+    topics::look(config, schema.as_ref(), report);
+}
+
+fn as_table(report: &Report) -> String {
+    let mut listing = Table::new();
+    listing.load_style(UTF8_HORIZONTAL_ONLY).set_header(["", "what", "found", "what to do"]);
+    for finding in &report.0 {
+        let level = finding.level.to_string();
+        listing.add_row([level.as_str(), finding.subject, &finding.found, &finding.fix]);
+    }
+    format!("{listing}\n")
+}
+
+fn as_json(finding: &Finding) -> Value {
+    json!({
+        "level": finding.level.to_string(), "check": finding.subject, "found": finding.found,
+        "fix": if finding.fix.is_empty() { Value::Null } else { finding.fix.as_str().into() },
+    })
 }

@@ -15,11 +15,14 @@ use crate::checkpoint::StateDir;
 use crate::demo::broker::{DemoBroker, DemoConsumer, DemoRecord};
 use crate::demo::node;
 use crate::exit::{Ending, Exit, Failure};
-use crate::kafka::{KafkaSettings, Publisher};
+use crate::kafka::KafkaSettings;
+use crate::keeper::{Keeper, RecordGap};
+use crate::keys::KeySource;
+use crate::lifecycle::ReadTo;
 use crate::line::{Line, Wanted};
-use crate::pump::Pump;
-use crate::sink::{KafkaSink, Sink};
-use crate::watch::Watch;
+use crate::mapped::Access;
+use crate::observe::{Identity, Observe};
+use crate::pump::{Options, Parts, Pump, SchemaSource};
 
 /// Partitions of each topic.
 const PARTITIONS: i32 = 12;
@@ -52,18 +55,19 @@ pub(super) fn run() -> Ending {
     let consumer = broker.consumer().map_err(|error| Failure::new(Exit::Failed, error))?;
     let line = Line::new(Arc::new(schema), Encoder::new(settings), Wanted::default());
     let mut pump = pump(folder.path(), &cdc_raw, line, &broker, node)?;
-    let mut watch = Watch::new(&cdc_raw);
 
     let writer = node::start(&cdc_raw);
     let (mut reaped, mut shown) = (0, 0);
     while reaped < node::segments() || shown < pump.events() {
-        reaped += pump.turn().map_err(|error| Failure::new(Exit::Failed, error))?;
+        let scan = pump.scan();
+        pump.turn(&scan).map_err(|error| Failure::new(Exit::Failed, error))?;
+        reaped = pump.deleted();
         shown += show_new(&consumer, &mut show)?;
         if started.elapsed() > PATIENCE {
             return Err(Failure::text(Exit::Failed, format!("only {shown} of {} events came back", pump.events())));
         }
         if reaped < node::segments() {
-            watch.wait();
+            pump.wait(&scan).map_err(|error| Failure::new(Exit::Failed, error))?;
         }
     }
     match writer.join() {
@@ -90,13 +94,28 @@ fn settings(topic: TopicTemplate) -> Settings {
 
 fn pump(folder: &Path, cdc_raw: &Path, line: Line, broker: &DemoBroker, node: Node) -> Result<Pump, Failure> {
     let failed = |error: anyhow::Error| Failure::new(Exit::Failed, error);
-    let settings = KafkaSettings { bootstrap: broker.bootstrap(), topic_limits: false, ..KafkaSettings::default() };
-    let publisher = Publisher::connect(&settings).map_err(|error| failed(error.into()))?;
-    let sink = Sink::Kafka(Box::new(KafkaSink::new(publisher)));
     let state = StateDir::open(&folder.join("state")).map_err(|error| failed(error.into()))?;
     let loaded = state.load(&node).map_err(|(_, error)| failed(error.into()))?;
-    let checkpoint = Checkpoint { node, ..Checkpoint::default() };
-    Ok(Pump::new(CdcRaw::new(cdc_raw), line, sink, loaded.store, checkpoint))
+    let observe = Arc::new(Observe::new());
+    let no_gap: RecordGap = Box::new(|_, _, _| Err(io::Error::other("the demo has no spool")));
+    let keeper = Keeper::start(CdcRaw::new(cdc_raw), None, no_gap, Box::new(|| ()))
+        .map_err(|error| Failure::io("watch", error))?;
+    let parts = Parts {
+        keeper,
+        commitlog: None,
+        line,
+        keys: KeySource::None,
+        checkpoint: Checkpoint { node, ..Checkpoint::default() },
+        store: Some(loaded.store),
+        gaps: None,
+        quarantine: None,
+        schema: SchemaSource::new(None),
+        identity: Identity::default(),
+        observe,
+    };
+    let options = Options { read_to: ReadTo::Synced, salvage: false, access: Access::Map, acknowledges: true };
+    let settings = KafkaSettings { bootstrap: broker.bootstrap(), topic_limits: false, ..KafkaSettings::default() };
+    Ok(Pump::to_kafka(parts, options, Box::new(move || Ok(settings.clone()))))
 }
 
 /// Shows what has come back since the last time.

@@ -13,10 +13,11 @@ use cassandra_commitlog::{
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Settings, Source, TopicTemplate, Unit};
 use serde_json::{Value, json};
 
-use super::{KeySource, schema_of};
+use super::schema_of;
 use crate::cli::{Inspect, InspectOutput};
 use crate::exit::{Ending, Exit, Failure};
 use crate::filter::Tables;
+use crate::keys::KeySource;
 use crate::mapped::Mapped;
 use crate::segments::{self, SegmentFile};
 use crate::walk::{self, Seen, Walked, walk};
@@ -292,7 +293,7 @@ pub(super) fn brief(event: &Value) -> String {
     event.to_string()
 }
 
-fn hex_dump(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn hex_dump(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     for (row, line) in bytes.chunks(16).enumerate() {
         write!(out, "    {:08x} ", row * 16)?;
         for byte in line {

@@ -2,22 +2,21 @@
 //!
 //! Owns: the way from a parsed command line to a command. Does not own: what commands are made of.
 
-use std::fs;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use cassandra_commitlog::{Codec, Descriptor, Key, Schema};
+use cassandra_commitlog::Schema;
 use clap::CommandFactory;
 use tracing_subscriber::EnvFilter;
 
 use crate::catalog;
-use crate::cli::{Cli, Command, KeyStoreArgs};
+use crate::cli::{Cli, Command};
 use crate::exit::{Ending, Exit, Failure};
-use crate::keystore;
 
 pub mod check;
 pub mod config;
+mod configured;
 pub mod demo;
 pub mod inspect;
 pub mod quarantine;
@@ -94,52 +93,4 @@ fn schema_of(path: &Path) -> Result<Arc<Schema>, Failure> {
         eprintln!("cassandra-cdc: {}: {problem}", path.display());
     }
     Ok(Arc::new(schema))
-}
-
-/// The keys of encrypted segments: from a raw key file, or from a key store under the alias that a segment names.
-enum KeySource {
-    None,
-    Raw(Key),
-    Store { path: std::path::PathBuf, password: String },
-}
-
-impl KeySource {
-    fn of(arguments: &KeyStoreArgs) -> Result<Self, Failure> {
-        if let Some(path) = &arguments.key_file {
-            let key = keystore::load_raw(path).map_err(Failure::config)?;
-            return Ok(Self::Raw(aes_key(&key)?));
-        }
-        let (Some(path), Some(password_file)) = (&arguments.keystore, &arguments.keystore_password_file) else {
-            return Ok(Self::None);
-        };
-        let password =
-            fs::read_to_string(password_file).map_err(|error| Failure::io(password_file.display(), error))?;
-        let password = password.trim_end_matches(['\r', '\n']).to_owned();
-        Ok(Self::Store { path: path.clone(), password })
-    }
-
-    /// The key for this segment; none for one that is not encrypted, or whose descriptor can't be read.
-    fn key_for(&self, file: &[u8]) -> Result<Option<Key>, Failure> {
-        let Ok(Descriptor { codec: Codec::Encrypted(encryption), .. }) = Descriptor::parse(file) else {
-            return Ok(None);
-        };
-        match self {
-            Self::None => {
-                let text = format!(
-                    "the segment is encrypted with key {:?}: give --keystore and --keystore-password-file, or --key-file",
-                    encryption.key_alias
-                );
-                Err(Failure::text(Exit::Config, text))
-            }
-            Self::Raw(key) => Ok(Some(key.clone())),
-            Self::Store { path, password } => {
-                let key = keystore::load(path, password, &encryption.key_alias).map_err(Failure::config)?;
-                Ok(Some(aes_key(&key)?))
-            }
-        }
-    }
-}
-
-fn aes_key(key: &keystore::SecretKey) -> Result<Key, Failure> {
-    Key::new(key.bytes()).ok_or_else(|| Failure::text(Exit::Bug, "a key of no AES length was let through"))
 }

@@ -11,11 +11,12 @@ use cassandra_event::{Encoder, Gap, GapKind, Record};
 use cassandra_progress::{Ledger, Outcome, Tally, Totals, Window};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{KeySource, schema_of};
+use super::schema_of;
 use crate::cli::{KeyKind, Replay};
 use crate::exit::{Ending, Exit, Failure};
 use crate::filter::{End, Range, Tables};
 use crate::interrupt;
+use crate::keys::KeySource;
 use crate::line::{Line, Segment, Wanted};
 use crate::mapped::Mapped;
 use crate::resume::ResumeFile;
@@ -25,13 +26,16 @@ use crate::walk::{self, Damage, Seen, walk};
 
 use self::setup::sink_failure;
 
-mod setup;
+pub(super) mod setup;
 
 /// How often delivery reports are collected, the resume file is written and the bar is moved.
 const TICK: Duration = Duration::from_millis(200);
 
 /// How long the last wait for Kafka lasts before it is said to be one.
 const DELIVERY: Duration = Duration::from_secs(1);
+
+/// How long what is under way may still take after a signal.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Entries between two looks at the clock.
 const ENTRIES_PER_LOOK: u32 = 256;
@@ -63,7 +67,7 @@ pub(super) fn run(arguments: &Replay) -> Ending {
     }
     let (mut sink, output) = setup::sink(arguments)?;
     setup::check_topics(&mut sink, &mut settings, &schema, &tables)?;
-    interrupt::watch();
+    interrupt::watch(PATIENCE);
     let mut replay = Replaying {
         line: Line::new(schema, Encoder::new(settings), Wanted { tables, range, key }),
         sink,

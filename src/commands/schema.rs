@@ -3,7 +3,6 @@
 //! Owns: fetching it into a file, showing and comparing such files. Does not own: what rows mean.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use cassandra_commitlog::{Column, Schema, TableSchema};
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use super::{print, schema_of};
 use crate::catalog::cql::{self, Contact, Login, Tls};
 use crate::cli::{Output, SchemaCommand, SchemaPull};
+use crate::durable_file;
 use crate::exit::{Ending, Exit, Failure};
 use crate::filter::Tables;
 
@@ -41,7 +41,9 @@ fn pull(arguments: &SchemaPull) -> Ending {
     let mut text = serde_json::to_vec_pretty(&pulled.document).map_err(|error| Failure::new(Exit::Bug, error))?;
     text.push(b'\n');
     match &arguments.output {
-        Some(path) => replace(path, &text).map_err(|error| Failure::io(path.display(), error))?,
+        Some(path) => {
+            durable_file::replace(path, &text, "schema").map_err(|error| Failure::io(path.display(), error))?
+        }
         None => {
             print(&text)?;
         }
@@ -53,15 +55,6 @@ fn pull(arguments: &SchemaPull) -> Ending {
     let cdc = schema.tables().iter().filter(|table| table.cdc).count();
     eprintln!("{}: {} tables, {cdc} with cdc = true", pulled.identity, schema.tables().len());
     Ok(Exit::Fine)
-}
-
-/// Either the whole file is there or the old one.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text)?;
-    file.persist(path)?;
-    Ok(())
 }
 
 fn show(file: &Path, patterns: &[String], output: Output) -> Ending {

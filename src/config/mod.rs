@@ -26,6 +26,8 @@ mod units;
 mod usable;
 mod yaml;
 
+pub use crate::cdc_raw::OnDone;
+pub use crate::lifecycle::ReadTo;
 pub use reload::Reload;
 pub use sample::sample;
 pub use typed::{Origin, Setting};
@@ -80,17 +82,6 @@ pub struct Cassandra {
     pub node: Node,
 }
 
-/// How far a segment is read that is still written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadTo {
-    /// To the number in the index: what is on the node's disk.
-    Synced,
-    /// To the last sync marker: a crash of the machine can take some of it back.
-    Marked,
-    /// To the last whole entry.
-    Written,
-}
-
 /// What follows from damaged bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDamage {
@@ -98,15 +89,6 @@ pub enum OnDamage {
     Hold,
     /// Go on behind them, with a gap record.
     Salvage,
-}
-
-/// What becomes of a segment that is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnDone {
-    /// It is deleted.
-    Delete,
-    /// It is moved into this directory.
-    Move(PathBuf),
 }
 
 /// `[state]`.
@@ -254,3 +236,6 @@ fn wrong(problems: &[impl fmt::Display]) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Failure::text(Exit::Config, lines.join("\n"))
 }
+
+#[cfg(test)]
+mod tests;

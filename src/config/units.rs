@@ -38,10 +38,12 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{}{name}", bytes / unit)
 }
 
-/// The known word that is nearest to a wrong one, if any is near: a third of its letters may differ.
+/// The known word that is nearest to a wrong one, if any is near: a third of its letters may differ, or its end be
+/// missing.
 pub(super) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let (distance, word) = known.map(|word| (distance(wrong, word), word)).min()?;
-    (distance <= wrong.len().max(3) / 3).then_some(word)
+    let distance = |word: &str| if wrong.len() > 3 && word.starts_with(wrong) { 1 } else { distance(wrong, word) };
+    let (distance, word) = known.map(|word| (distance(word), word)).min()?;
+    (distance <= wrong.len().div_ceil(3)).then_some(word)
 }
 
 /// Letters to be changed, added or left out to make one word of another.
@@ -88,6 +90,7 @@ mod tests {
         assert_eq!(nearest("bootstrp", words.into_iter()), Some("bootstrap"));
         assert_eq!(nearest("bootsrtap", words.into_iter()), Some("bootstrap"));
         assert_eq!(nearest("topics", words.into_iter()), Some("topic"));
+        assert_eq!(nearest("password", ["passport", "password_file"].into_iter()), Some("password_file"));
         assert_eq!(nearest("zookeeper", words.into_iter()), None);
         assert_eq!((distance("", "abc"), distance("abc", ""), distance("kitten", "sitting")), (3, 3, 3));
     }

@@ -16,7 +16,7 @@ use super::{
     Cassandra, Config, Events, Kafka, Log, LogFormat, Node, OnDamage, OnDone, OnPartitionChange, ReadTo, Spool, State,
     units, wrong,
 };
-use crate::catalog::cql::{Contact, Login, Tls};
+use crate::catalog::cql::{self, Contact, Login, Tls};
 use crate::cli::KeyStoreArgs;
 use crate::exit::Failure;
 use crate::filter::Tables;
@@ -81,7 +81,7 @@ fn derive(typed: &mut Typed, node: &Node) {
     }
 }
 
-/// Properties in a file of their own go before those in the configuration file: they are what is rotated.
+/// Properties in a file of their own stand behind all that is typed elsewhere.
 fn properties_file(typed: &mut Typed, path: &Path) -> Result<(), Failure> {
     let text = fs::read_to_string(path).map_err(|error| {
         let context = format!("read kafka.properties_file {}", path.display());
@@ -173,7 +173,11 @@ fn contact(typed: &Typed) -> Result<Option<Contact>, Problem> {
     };
     let ca_file = get(typed, "cassandra.tls_ca", absolute)?;
     let tls = ca_file.map(|ca_file| Tls { ca_file, verify_address: false });
-    Ok(get(typed, "cassandra.contact", text)?.map(|address| Contact { address, login, tls }))
+    let address = |text: &str| match cql::is_address(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write host:port".to_owned()),
+    };
+    Ok(get(typed, "cassandra.contact", address)?.map(|address| Contact { address, login, tls }))
 }
 
 /// In the form in which Cassandra gives it: another spelling of the same id would make other event ids.

@@ -3,6 +3,7 @@
 //! Owns: the look at metadata, the requests of an administrator, and waiting for a new topic to appear.
 //! Does not own: when a topic is looked up, or what a missing one means for reading.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 
@@ -96,7 +99,25 @@ impl Admin {
         let limit = |config: ConfigResource| config.get("max.message.bytes")?.value.as_ref()?.parse().ok();
         Ok(results.into_iter().next().and_then(Result::ok).and_then(limit))
     }
+
+    /// The configurations of topics, as far as the cluster tells.
+    pub(super) fn configs(&self, topics: &[&str]) -> Configs {
+        let resources: Vec<ResourceSpecifier<'_>> =
+            topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        if resources.is_empty() {
+            return Configs::new();
+        }
+        let results = wait(self.client.describe_configs(&resources, &self.options)).unwrap_or_default();
+        let config = |resource: ConfigResource| {
+            let OwnedResourceSpecifier::Topic(topic) = resource.specifier else { return None };
+            let entries = resource.entries.into_iter();
+            Some((topic, entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()))
+        };
+        results.into_iter().filter_map(Result::ok).filter_map(config).collect()
+    }
 }
+
+type Configs = BTreeMap<String, BTreeMap<String, String>>;
 
 fn code(error: &ClientError) -> Code {
     match error {

@@ -249,6 +249,26 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// One word for metrics: the broker's or the client's code, where there is one.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Topic { code, .. }
+            | Self::Send { code, .. }
+            | Self::Report { code, .. }
+            | Self::Fatal { code, .. } => {
+                format!("{code:?}")
+            }
+            Self::Setting { .. } => "Setting".to_owned(),
+            Self::Client(_) => "Client".to_owned(),
+            Self::Unreachable { .. } => "Unreachable".to_owned(),
+            Self::Credentials { .. } => "Credentials".to_owned(),
+            Self::MissingTopic { .. } => "MissingTopic".to_owned(),
+            Self::TooLarge { .. } => "TooLarge".to_owned(),
+            Self::Interrupted => "Interrupted".to_owned(),
+            Self::Bug(_) => "Bug".to_owned(),
+        }
+    }
+
     /// What to do about it.
     pub fn action(&self) -> Action {
         match self {

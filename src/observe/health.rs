@@ -127,3 +127,109 @@ fn kafka(status: &Status, waiting: Option<Duration>) -> Condition {
     }
     Condition::new("kafka", silent <= limit, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::status::{CdcRaw, Hold, HoldReason, Kafka, Schema};
+
+    /// A status with which nothing is wrong.
+    fn good() -> Status {
+        Status {
+            state: State::Running,
+            cdc_raw: CdcRaw { readable: true, ..CdcRaw::default() },
+            schema: Some(Schema::default()),
+            kafka: Some(Kafka { connected: true, in_flight: 5, last_ack_age_seconds: Some(1.0), last_error: None }),
+            ..Status::default()
+        }
+    }
+
+    fn hold() -> Hold {
+        Hold {
+            reason: HoldReason::Damage,
+            segment: None,
+            position: None,
+            detail: "a bad CRC".to_owned(),
+            next_action: "look".to_owned(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut Status)) -> Status {
+        let mut status = good();
+        change(&mut status);
+        status
+    }
+
+    fn unmet(health: &Health) -> Vec<&str> {
+        assert_eq!(health.ok, health.unmet().next().is_none());
+        health.unmet().map(|unmet| unmet.name.as_str()).collect()
+    }
+
+    #[test]
+    fn each_condition_alone_makes_it_not_ready() {
+        let cases: [(&str, Status, bool); 6] = [
+            ("config", good(), false),
+            ("cdc_raw", with(|status| status.cdc_raw.readable = false), true),
+            ("schema", with(|status| status.schema = None), true),
+            ("hold", with(|status| status.hold = Some(hold())), true),
+            ("hold", with(|status| status.state = State::Held), true),
+            (
+                "kafka",
+                with(|status| status.kafka = Some(Kafka { last_ack_age_seconds: Some(61.0), ..Kafka::default() })),
+                true,
+            ),
+        ];
+        let waiting = Some(Duration::from_secs(61));
+        for (name, status, config_valid) in cases {
+            assert_eq!(unmet(&ready(&status, config_valid, waiting)), [name]);
+        }
+        assert_eq!(unmet(&ready(&good(), true, waiting)), [""; 0]);
+        let all = ["config", "cdc_raw", "schema", "kafka"];
+        let start = Status { kafka: Some(Kafka::default()), ..Status::default() };
+        assert_eq!(unmet(&ready(&start, false, waiting)), all);
+    }
+
+    #[test]
+    fn kafka_is_good_while_it_acknowledges_or_has_nothing_to_do() {
+        let last_ack = |age| with(|status| status.kafka.as_mut().unwrap().last_ack_age_seconds = age);
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let is_ready = |status: &Status, waiting| ready(status, true, waiting).ok;
+        // Nothing to send, for hours.
+        assert!(is_ready(&last_ack(Some(7200.0)), None));
+        // Sent after hours without anything to send.
+        assert!(is_ready(&last_ack(Some(7200.0)), seconds(1)));
+        assert!(is_ready(&last_ack(None), seconds(60)));
+        // Kafka acknowledges, without ever catching up.
+        assert!(is_ready(&last_ack(Some(0.1)), seconds(7200)));
+        assert!(!is_ready(&last_ack(Some(61.0)), seconds(61)));
+        assert!(!is_ready(&last_ack(None), seconds(61)));
+        // Another sink.
+        assert!(is_ready(&with(|status| status.kafka = None), seconds(61)));
+        let silent = with(|status| {
+            status.kafka = Some(Kafka { last_error: Some("all brokers are down".to_owned()), ..Kafka::default() });
+        });
+        let health = ready(&silent, true, seconds(70));
+        assert_eq!(health.unmet().next().unwrap().detail, "no acknowledgement for 70.0 s: all brokers are down");
+    }
+
+    #[test]
+    fn what_waits_for_a_broker_is_something_to_send() {
+        assert!(has_work_for_kafka(&good()));
+        assert!(!has_work_for_kafka(&with(|status| status.kafka = Some(Kafka::default()))));
+        let waiting = |status: &mut Status| {
+            status.kafka = Some(Kafka::default());
+            status.state = State::WaitingForKafka;
+        };
+        assert!(has_work_for_kafka(&with(waiting)));
+    }
+
+    #[test]
+    fn one_silent_part_is_enough() {
+        let (now, late) = (Some(Duration::from_secs(1)), Some(BEAT));
+        assert!(live([now, now, now]).ok && live([now, None, None]).ok);
+        assert_eq!(unmet(&live([late, now, now])), ["pump"]);
+        assert_eq!(unmet(&live([now, late, now])), ["keeper"]);
+        assert_eq!(unmet(&live([now, None, late])), ["reports"]);
+    }
+}

@@ -274,3 +274,192 @@ impl Metrics {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::observe::status::{Hold, HoldReason, State};
+
+    /// Names as dashboards and alerts use them, with type and labels.
+    const NAMES: &str = "
+        lag_bytes gauge
+        lag_segments gauge
+        lag_seconds gauge
+        oldest_unacked_segment_age_seconds gauge
+        cdc_raw_bytes gauge
+        cdc_raw_limit_bytes gauge
+        cdc_raw_time_to_full_seconds gauge
+        spool_bytes gauge
+        spool_limit_bytes gauge
+        segments gauge state=waiting,reading,held,finished,quarantined
+        segments_finished_total counter
+        segments_deleted_total counter
+        resurrected_segments_total counter
+        foreign_deletions_total counter
+        lost_segments_total counter
+        gap_records_total counter reason=segment-deleted,damaged-bytes,spool-released,index-without-log
+        events_published_total counter keyspace=shop table=orders
+        event_bytes_total counter
+        entries_total counter outcome=published,not_cdc,filtered,dead_lettered
+        decode_errors_total counter reason=entry
+        dead_letter_records_total counter reason=unknown-table,unknown-column,malformed,too-large
+        hold_state gauge reason=damage,invalid-index,unknown-version,missing-key,cdc-raw,schema,account,authorization,\
+            credentials,missing-topic,dead-letter-topic,unknown-error
+        delivery_latency_seconds histogram
+        end_to_end_latency_seconds histogram
+        delivery_failures_total counter code=MessageTimedOut
+        producer_rebuilds_total counter
+        isolation_runs_total counter
+        producer_queue_messages gauge
+        producer_queue_bytes gauge
+        window_entries gauge
+        kafka_broker_up gauge
+        kafka_rtt_seconds gauge
+        checkpoint_duration_seconds histogram
+        checkpoint_failures_total counter
+        checkpoint_age_seconds gauge
+        inotify_overflows_total counter
+        rescans_total counter
+        idx_empty_reads_total counter
+        idx_invalid_total counter
+        build_info info version=0.1.0
+        config_last_reload_successful gauge
+        read_to_fallback gauge";
+
+    /// One family of an OpenMetrics text.
+    #[derive(Debug, Default)]
+    struct Parsed {
+        kind: String,
+        /// By sample name: labels and value.
+        samples: BTreeMap<String, Vec<(String, f64)>>,
+    }
+
+    /// Reads OpenMetrics, and accepts nothing that the format forbids: a family is in one piece, described before its
+    /// samples, and its samples have the suffixes of its type.
+    fn parse(text: &str) -> BTreeMap<String, Parsed> {
+        let body = text.strip_suffix("# EOF\n").expect("an end mark");
+        let mut families: BTreeMap<String, Parsed> = BTreeMap::new();
+        let mut current = String::new();
+        for line in body.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').unwrap();
+                assert!(!help.is_empty() && !families.contains_key(name), "{name} comes twice");
+                current = name.to_owned();
+                families.insert(current.clone(), Parsed::default());
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                assert_eq!(name, current);
+                families.get_mut(name).unwrap().kind = kind.to_owned();
+            } else {
+                let (sample, value) = line.rsplit_once(' ').unwrap();
+                let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+                let family = families.get_mut(&current).unwrap();
+                let suffix = name.strip_prefix(&current).expect("a sample of this family");
+                let suffixes: &[&str] = match family.kind.as_str() {
+                    "gauge" => &[""],
+                    "counter" => &["_total"],
+                    "info" => &["_info"],
+                    "histogram" => &["_sum", "_count", "_bucket"],
+                    other => panic!("type {other}"),
+                };
+                assert!(suffixes.contains(&suffix), "{name} of a {}", family.kind);
+                let labels = labels.strip_suffix('}').unwrap().to_owned();
+                let samples = family.samples.entry(name.to_owned()).or_default();
+                assert!(samples.iter().all(|(other, _)| *other != labels), "{sample} comes twice");
+                samples.push((labels, value.parse().unwrap()));
+            }
+        }
+        families
+    }
+
+    fn filled() -> Metrics {
+        let metrics = Metrics::new();
+        metrics.add_published("shop", "orders", 3, 700);
+        metrics.add_delivery_failure("MessageTimedOut");
+        metrics.decode_errors.inc("entry");
+        metrics
+    }
+
+    fn families(metrics: &Metrics, status: &Status) -> BTreeMap<String, Parsed> {
+        parse(&metrics.text(status, true).unwrap())
+    }
+
+    #[test]
+    fn every_name_is_there_once_with_its_type_and_labels() {
+        let mut found = families(&filled(), &Status::default());
+        for line in NAMES.trim().lines() {
+            let mut words = line.split_whitespace();
+            let (name, kind) = (words.next().unwrap(), words.next().unwrap());
+            let sample = format!("{PREFIX}_{name}");
+            let family = sample.strip_suffix("_total").or(sample.strip_suffix("_info")).unwrap_or(&sample);
+            let parsed = found.remove(family).unwrap_or_else(|| panic!("no {family}"));
+            assert_eq!(parsed.kind, kind, "{name}");
+            let Some(samples) = parsed.samples.get(&sample) else {
+                assert!(kind == "histogram" && parsed.samples.len() == 3, "{name}: {parsed:?}");
+                continue;
+            };
+            let mut expected = BTreeSet::from([String::new()]);
+            for label in words {
+                let (label, values) = label.split_once('=').unwrap();
+                let one = |before: &String, value| match before.as_str() {
+                    "" => format!("{label}=\"{value}\""),
+                    before => format!("{before},{label}=\"{value}\""),
+                };
+                expected = expected.iter().flat_map(|before| values.split(',').map(move |v| one(before, v))).collect();
+            }
+            let labels: BTreeSet<String> = samples.iter().map(|(labels, _)| labels.clone()).collect();
+            assert_eq!(labels, expected, "{name}");
+        }
+        assert!(found.is_empty(), "not in the list: {:?}", found.keys());
+    }
+
+    fn value(families: &BTreeMap<String, Parsed>, family: &str, labels: &str) -> f64 {
+        let parsed = &families[&format!("{PREFIX}_{family}")];
+        let (_, samples) = parsed.samples.first_key_value().unwrap();
+        samples.iter().find(|(with, _)| with == labels).unwrap().1
+    }
+
+    #[test]
+    fn gauges_repeat_the_status() {
+        let mut status = Status { state: State::Held, ..Status::default() };
+        status.lag.bytes = u64::from(u32::MAX) + 1;
+        status.segment_counts.held = 2;
+        let metrics = filled();
+        let found = families(&metrics, &status);
+        assert_eq!(value(&found, "lag_bytes", ""), 4_294_967_296.0);
+        assert_eq!(value(&found, "segments", "state=\"held\""), 2.0);
+        assert_eq!(value(&found, "cdc_raw_time_to_full_seconds", ""), f64::INFINITY);
+        assert_eq!(value(&found, "hold_state", "reason=\"damage\""), 0.0);
+        status.hold = Some(Hold {
+            reason: HoldReason::Damage,
+            segment: None,
+            position: None,
+            detail: String::new(),
+            next_action: String::new(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+        });
+        status.cdc_raw.time_to_full_seconds = Some(10.5);
+        let found = families(&metrics, &status);
+        assert_eq!(value(&found, "hold_state", "reason=\"damage\""), 1.0);
+        assert_eq!(value(&found, "hold_state", "reason=\"schema\""), 0.0);
+        assert_eq!(value(&found, "cdc_raw_time_to_full_seconds", ""), 10.5);
+    }
+
+    #[test]
+    fn counters_are_those_of_the_metrics() {
+        let metrics = filled();
+        metrics.add_published("shop", "\"odd\\\n", 4, 1);
+        metrics.entries.not_cdc.inc_by(7);
+        metrics.gap_records.inc("segment-deleted");
+        metrics.gap_records.inc("damaged-bytes");
+        metrics.dead_letter_records.inc("malformed");
+        let counters = metrics.counters();
+        assert_eq!((counters.events, counters.entries_not_cdc, counters.gaps, counters.dead_letters), (7, 7, 2, 1));
+        let found = families(&metrics, &Status::default());
+        assert_eq!(value(&found, "events_published", "keyspace=\"shop\",table=\"orders\""), 3.0);
+        assert_eq!(value(&found, "events_published", r#"keyspace="shop",table="\"odd\\\n""#), 4.0);
+        assert_eq!(value(&found, "event_bytes", ""), 701.0);
+    }
+}

@@ -10,10 +10,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+mod connections;
 mod gauges;
 mod health;
+pub mod http;
+pub mod log;
 mod metrics;
 mod status;
+pub mod systemd;
 
 pub use self::health::{ACKNOWLEDGEMENT, BEAT, Condition, Health, Part};
 pub use self::metrics::{ByReason, Count, Entries, Metrics, PREFIX, Seconds};
@@ -141,5 +145,71 @@ impl Observe {
 
     fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An agent that was born too long ago for the beats it has had.
+    #[cfg(test)]
+    fn with_old_beats(mut self) -> Self {
+        self.born -= BEAT + Duration::from_secs(1);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_watched_from_its_first_beat_until_it_leaves() {
+        let observe = Observe::new();
+        observe.beat(Part::Reports);
+        assert!(observe.live().ok);
+        let observe = observe.with_old_beats();
+        let unmet = |observe: &Observe| observe.live().unmet().map(|part| part.name.clone()).collect::<Vec<_>>();
+        assert_eq!(unmet(&observe), ["pump", "reports"], "the keeper never began");
+        observe.beat(Part::Pump);
+        assert_eq!(unmet(&observe), ["reports"]);
+        observe.leave(Part::Reports);
+        assert!(observe.live().ok);
+    }
+
+    #[test]
+    fn waiting_for_kafka_is_counted_from_its_beginning() {
+        let observe = Observe::new();
+        observe.config_valid(true);
+        let status = |in_flight| Status {
+            state: State::Running,
+            cdc_raw: CdcRaw { readable: true, ..CdcRaw::default() },
+            schema: Some(Schema::default()),
+            kafka: Some(Kafka { in_flight, last_ack_age_seconds: Some(3600.0), ..Kafka::default() }),
+            ..Status::default()
+        };
+        observe.set_status(status(1));
+        assert!(observe.ready().ok);
+        let long_ago = Instant::now() - ACKNOWLEDGEMENT - Duration::from_secs(1);
+        observe.board().waiting_since = Some(long_ago);
+        observe.set_status(status(1));
+        assert!(!observe.ready().ok, "it waits all the time");
+        observe.set_status(status(0));
+        observe.set_status(status(1));
+        assert!(observe.ready().ok, "it waits anew");
+    }
+
+    #[test]
+    fn an_agent_that_hangs_grows_older() {
+        let observe = Observe::new();
+        observe.set_status(Status {
+            lag: Lag { bytes: 1, segments: 1, seconds: 5.0 },
+            checkpoint: Checkpoint { generation: 1, age_seconds: Some(2.0) },
+            kafka: Some(Kafka { last_ack_age_seconds: Some(1.0), ..Kafka::default() }),
+            cdc_raw: CdcRaw { time_to_full_seconds: Some(50.0), ..CdcRaw::default() },
+            ..Status::default()
+        });
+        observe.board().set_at -= Duration::from_secs(100);
+        let status = observe.status();
+        assert!(status.lag.seconds >= 105.0 && status.checkpoint.age_seconds >= Some(102.0));
+        assert!(status.kafka.unwrap().last_ack_age_seconds >= Some(101.0));
+        assert_eq!(status.cdc_raw.time_to_full_seconds, Some(0.0));
+        assert_eq!(status.oldest_unacknowledged_age_seconds, 0.0, "there is none");
     }
 }

@@ -416,6 +416,19 @@ impl Status {
         }
     }
 
+    /// One line for `systemctl status`.
+    pub fn summary(&self) -> String {
+        let state = self.state.as_str();
+        if let Some(hold) = &self.hold {
+            let at = hold.segment.as_ref().map_or_else(String::new, |segment| format!(" at {segment}"));
+            let text = format!("{state}{at}: {}: {}; {}", hold.reason.as_str(), hold.detail, hold.next_action);
+            // A line break would begin another notification to systemd.
+            return text.replace(char::is_control, " ");
+        }
+        let Lag { bytes, segments, seconds } = self.lag;
+        format!("{state}: {segments} segments, {bytes} bytes, {seconds:.0} s behind")
+    }
+
     /// The same, so many seconds later: an agent whose loop hangs must not look younger than it is.
     pub(super) fn aged(mut self, seconds: f64) -> Self {
         let age = |age: &mut f64| {
@@ -435,5 +448,75 @@ impl Status {
             *time = (*time - seconds).max(0.0);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(state: SegmentState) -> SegmentStatus {
+        SegmentStatus {
+            name: "CommitLog-7-1.log".to_owned(),
+            state,
+            index: None,
+            acknowledged: 0,
+            read: 0,
+            size: 1,
+            first_seen: Timestamp::UNIX_EPOCH,
+            spool: false,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn all_segments_are_counted_and_the_first_are_listed() {
+        let mut status = Status::default();
+        let waiting = std::iter::repeat_with(|| segment(SegmentState::Waiting)).take(10_000);
+        status.set_segments(std::iter::once(segment(SegmentState::Reading)).chain(waiting));
+        assert_eq!(status.segments.len(), SEGMENTS_LISTED);
+        assert_eq!((status.segment_counts.reading, status.segment_counts.waiting), (1, 10_000));
+        status.set_segments([]);
+        assert_eq!((status.segments.len(), status.segment_counts.total()), (0, 0));
+    }
+
+    #[test]
+    fn names_are_the_same_in_json_in_labels_and_in_the_table() {
+        let json = |value: serde_json::Value| value.as_str().unwrap().to_owned();
+        for reason in HoldReason::ALL {
+            assert_eq!(json(serde_json::to_value(reason).unwrap()), reason.as_str());
+        }
+        for (state, _) in SegmentCounts::default().by_state() {
+            assert_eq!(json(serde_json::to_value(state).unwrap()), state.as_str());
+        }
+        for state in [State::Starting, State::Running, State::Held, State::WaitingForKafka, State::Draining] {
+            assert_eq!(json(serde_json::to_value(state).unwrap()), state.as_str());
+        }
+    }
+
+    #[test]
+    fn a_report_survives_json_and_may_lack_what_an_older_agent_does_not_say() {
+        let mut report = Report { version: "1".to_owned(), ..Report::default() };
+        report.status.set_segments([segment(SegmentState::Held)]);
+        report.status.cdc_raw.time_to_full_seconds = Some(1.5);
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+        assert_eq!(serde_json::from_str::<Report>(r#"{"version":"1","new":1}"#).unwrap().version, "1");
+    }
+
+    #[test]
+    fn a_summary_is_one_line() {
+        let mut status = Status { state: State::Held, ..Status::default() };
+        status.hold = Some(Hold {
+            reason: HoldReason::Damage,
+            segment: Some("CommitLog-7-1.log".to_owned()),
+            position: Some(9),
+            detail: "bad\nMAINPID=1".to_owned(),
+            next_action: "look".to_owned(),
+            since: Timestamp::UNIX_EPOCH,
+        });
+        assert_eq!(status.summary(), "held at CommitLog-7-1.log: damage: bad MAINPID=1; look");
+        status.hold = None;
+        assert_eq!(status.summary(), "held: 0 segments, 0 bytes, 0 s behind");
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: the record of each segment from first sight to its tombstone, and the gap record of one that went before it was
 //! done. Does not own: seeing files (`keeper`), reading them.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use cassandra_commitlog::{Descriptor, Entries, LogOffset, Plaintext, Sections, SegmentName, Step, Tail};
 use cassandra_event::GapKind;
@@ -11,21 +11,26 @@ use cassandra_progress::{Ending, Identity, SegmentRecord, SegmentState, Tombston
 
 use super::reading::Reading;
 use super::{Pump, PumpError};
+use crate::cdc_raw::Explained;
 use crate::gaps::GapRecord;
 use crate::keeper::{Scan, View};
 use crate::lifecycle;
-use crate::mapped::Mapped;
 
 impl Pump {
     /// Takes in what a scan saw.
     pub(super) fn take_in(&mut self, scan: &Scan) -> Result<(), PumpError> {
-        for view in &scan.segments {
+        self.reaped.retain(|_, seen| *seen >= scan.number);
+        for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)).collect::<Vec<_>>() {
             if !self.is_known(view.name) {
                 self.meet_segment(view);
             }
             self.see(view);
         }
-        let present: BTreeSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
+        if !scan.is_whole() {
+            // Nothing follows from what was not seen.
+            return Ok(());
+        }
+        let present: HashSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
         let is_gone =
             |record: &SegmentRecord| SegmentName::parse(&record.name).is_ok_and(|name| !present.contains(&name));
         let gone: Vec<Identity> =
@@ -34,7 +39,7 @@ impl Pump {
             self.part_from(identity)?;
         }
         for orphan in &scan.orphans {
-            self.meet_orphan(*orphan)?;
+            self.meet_orphan(orphan.name)?;
         }
         Ok(())
     }
@@ -72,13 +77,13 @@ impl Pump {
         let (name, inode, now) = (view.name, view.inode(), jiff::Timestamp::now().as_second());
         let buried = self.checkpoint.tombstones.iter().any(|tombstone| tombstone.identity.segment == name.id);
         let first = if buried { self.first_entry_crc(view) } else { None };
-        match self.checkpoint.tombstone_of(name.id, first) {
-            Some(tombstone) if buried => {
+        match first.and_then(|first| self.checkpoint.tombstone_of(name.id, first)) {
+            Some(tombstone) => {
                 tracing::info!(segment = %name, "linked again: it goes on behind what was acknowledged");
                 self.observe.metrics.resurrected_segments.inc();
                 SegmentRecord::revived(tombstone, name.to_string(), inode, now)
             }
-            _ => {
+            None => {
                 let identity = Identity { segment: name.id, first_entry_crc: None };
                 SegmentRecord::new(identity, name.to_string(), inode, now)
             }
@@ -86,7 +91,7 @@ impl Pump {
     }
 
     fn first_entry_crc(&self, view: &View) -> Option<u32> {
-        let mapped = Mapped::open(&view.path(), self.options.access).ok()?;
+        let mapped = view.open(self.options.access).ok()?;
         let descriptor = Descriptor::parse(&mapped).ok()?;
         let mut plaintext = Plaintext::new(self.keys.key_for(&mapped).ok()?);
         let mut sections = Sections::new(&mapped, &descriptor, Tail::Live);
@@ -102,7 +107,7 @@ impl Pump {
     /// Notes what is new about a known segment.
     fn see(&mut self, view: &View) {
         if let Some(reading) = self.readings.get_mut(&view.name.id) {
-            reading.see(view.index.last(), view.server_holds());
+            reading.see(view.index.value(), view.server_holds());
         }
         let inode = view.inode();
         let mut records = self.checkpoint.segments.iter_mut();
@@ -203,28 +208,40 @@ impl Pump {
         if !self.options.acknowledges || self.readings.contains_key(&name.id) {
             return Ok(());
         }
-        let explained = self
-            .checkpoint
-            .tombstones
-            .iter()
-            .any(|tombstone| tombstone.identity.segment == name.id && tombstone.ending == Ending::Reaped);
-        if !explained {
-            match self.keeper.recover_from_commitlog(name) {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(error) => tracing::warn!(segment = %name, %error, "link it from the commit-log directory"),
-            }
-            let Some(gaps) = &self.gaps else { return Ok(()) };
-            let segment = name.to_string();
-            tracing::error!(segment, "its index is there, the segment is not");
-            self.observe.metrics.lost_segments.inc();
-            self.observe.metrics.gap_records.inc(GapKind::IndexWithoutLog.word());
-            gaps.record(&gap(&segment, GapKind::IndexWithoutLog, None))
-                .map_err(|error| PumpError::State("write the gap record of", segment, error))?;
-        }
+        let mut tombstones = self.checkpoint.tombstones.iter();
+        let reaped =
+            tombstones.find(|tombstone| tombstone.identity.segment == name.id && tombstone.ending == Ending::Reaped);
+        let explained = match reaped.and_then(|tombstone| Explained::by_tombstone(name, tombstone)) {
+            Some(explained) => explained,
+            None if self.is_found_again(name) => return Ok(()),
+            None => self.explain_by_gap(name)?,
+        };
         self.keeper
-            .remove_orphan(name)
+            .delete_orphan(explained)
+            .map(drop)
             .map_err(|error| PumpError::Raw(format!("delete the orphan index of {name}"), error))
+    }
+
+    /// The server may still have the segment under its own name: then the spool gets it.
+    fn is_found_again(&self, name: SegmentName) -> bool {
+        let Some(commitlog) = &self.commitlog else { return false };
+        self.keeper.link_from(commitlog, name).unwrap_or_else(|error| {
+            tracing::warn!(segment = %name, %error, "link it from {}", commitlog.display());
+            false
+        })
+    }
+
+    fn explain_by_gap(&self, name: SegmentName) -> Result<Explained, PumpError> {
+        let segment = name.to_string();
+        tracing::error!(segment, "its index is there, the segment is not");
+        let explained = Explained::by_gap(name, || match &self.gaps {
+            Some(gaps) => gaps.record(&gap(&segment, GapKind::IndexWithoutLog, None)).map(drop),
+            None => Err(std::io::Error::other("no gap records are kept")),
+        });
+        let explained = explained.map_err(|error| PumpError::State("write the gap record of", segment, error))?;
+        self.observe.metrics.lost_segments.inc();
+        self.observe.metrics.gap_records.inc(GapKind::IndexWithoutLog.word());
+        Ok(explained)
     }
 }
 

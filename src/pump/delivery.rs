@@ -14,7 +14,8 @@ use cassandra_progress::{Ledger, Window};
 use super::hold::{Hold, Reason};
 use super::{PumpError, Trouble};
 use crate::interrupt;
-use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher};
+use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher, TopicCounts};
+use crate::line::Line;
 use crate::observe::{HoldReason, Observe, Part};
 use crate::sink::{KafkaSink, Sink, SinkError};
 
@@ -88,9 +89,22 @@ impl Delivery {
         Self { make: None, sink, ledger, isolation: Isolation::default(), observe }
     }
 
-    /// What records go to now.
-    pub(super) fn sink(&mut self) -> Option<&mut Sink> {
-        self.sink.as_mut()
+    /// Whether there is something that takes records.
+    pub(super) fn is_connected(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// Whether records go to Kafka.
+    pub(super) fn is_kafka(&self) -> bool {
+        self.make.is_some()
+    }
+
+    /// What each table's topic has acknowledged from this producer: keyspace, table, topic, counts.
+    pub(super) fn topic_counts(&mut self, line: &Line) -> Option<Vec<(String, String, String, TopicCounts)>> {
+        match self.sink.as_mut() {
+            Some(Sink::Kafka(sink)) => Some(sink.counts(line.encoder())),
+            _ => None,
+        }
     }
 
     pub(super) fn parts(&mut self) -> Option<(&mut Sink, &mut Ledger, &mut Isolation)> {
@@ -127,7 +141,7 @@ impl Delivery {
     /// Says what to wait for before that.
     pub(super) fn recover(&mut self, error: KafkaError) -> Result<Option<Hold>, Trouble> {
         let action = error.action();
-        self.observe.metrics.add_delivery_failure(error.word());
+        self.observe.metrics.add_delivery_failure(&error.word());
         let fatal = self.publisher().is_some_and(|publisher| publisher.is_fatal());
         self.collect_reports();
         let hold = match action {

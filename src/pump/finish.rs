@@ -127,7 +127,7 @@ impl Pump {
         self.dirty = false;
         for record in &self.checkpoint.segments {
             if let Ok(name) = SegmentName::parse(&record.name) {
-                self.keeper.acknowledged(name, record.acknowledged());
+                self.keeper.acknowledged().insert(name, record.acknowledged());
             }
         }
         Ok(())
@@ -146,9 +146,11 @@ impl Pump {
         };
         let name = SegmentName::parse(&self.checkpoint.segments[at].name)
             .map_err(|error| PumpError::Raw(error.to_string(), std::io::ErrorKind::InvalidData.into()))?;
-        self.keeper.reap(name, right).map_err(|error| PumpError::Raw(format!("delete {name}"), error))?;
+        let seen = self.keeper.reap(name, right).map_err(|error| PumpError::Raw(format!("delete {name}"), error))?;
+        self.reaped.insert(name, seen);
         self.observe.metrics.segments_deleted.inc();
         self.totals += tally;
+        self.deleted += 1;
         let record = self.checkpoint.segments.remove(at);
         self.readings.remove(&identity.segment);
         let end = end.max(record.acknowledged());
@@ -165,8 +167,8 @@ impl Pump {
         let unpublished = gaps.unpublished();
         let Some((sink, ledger, _)) = self.delivery.parts() else { return Ok(()) };
         for gap in unpublished {
-            self.line.gap(&gap, sink, ledger)?;
-            self.gaps_sent.push(gap);
+            self.line.gap(&gap.gap.as_gap(), sink, ledger)?;
+            self.gaps_sent.push(gap.name);
         }
         Ok(())
     }
@@ -178,8 +180,7 @@ impl Pump {
             return Ok(());
         }
         for gap in self.gaps_sent.drain(..) {
-            gaps.published(&gap)
-                .map_err(|error| PumpError::State("mark the gap record of", gap.segment.clone(), error))?;
+            gaps.published(&gap).map_err(|error| PumpError::State("mark the gap record", gap.clone(), error))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use cassandra_commitlog::{Codec, Descriptor, Entry, FileOffset, FormatVersion, Position, Structure};
 use cassandra_event::GapKind;
-use cassandra_progress::{Checkpoint, Ledger, Refused};
+use cassandra_progress::{Checkpoint, Ledger, Outcome, Refused};
 
 use super::delivery::Isolation;
 use super::hold::{Hold, Reason};
@@ -29,7 +29,7 @@ pub(super) struct Intake<'p> {
     pub(super) isolation: &'p mut Isolation,
     pub(super) checkpoint: &'p mut Checkpoint,
     pub(super) schema: &'p mut SchemaSource,
-    pub(super) quarantine: Option<&'p Quarantine>,
+    pub(super) quarantine: Option<&'p mut Quarantine>,
     pub(super) gaps: Option<&'p GapLog>,
     pub(super) observe: &'p Observe,
     pub(super) events: &'p mut u64,
@@ -94,13 +94,10 @@ impl Intake<'_> {
             let reason = rejected.reason();
             tracing::warn!(segment = %reading.segment, %position, reason, "dead-lettered: {rejected}");
             self.observe.metrics.dead_letter_records.inc(reason);
-            if let Some(quarantine) = self.quarantine {
-                quarantine.keep_entry(self.line.encoder(), &reading.segment, version, entry, rejected);
-            }
         }
         reading.count(entry.end(), done.outcome);
         *self.events += done.records as u64;
-        self.observe.metrics.entries.count(done.outcome);
+        self.count(done.outcome);
         if self.isolation.is_on() {
             self.isolation.confirm(self.sink, self.ledger)?;
             self.isolation.passed();
@@ -108,14 +105,25 @@ impl Intake<'_> {
         Ok(())
     }
 
+    fn count(&self, outcome: Outcome) {
+        let entries = &self.observe.metrics.entries;
+        let counter = match outcome {
+            Outcome::Published => &entries.published,
+            Outcome::NotCdc => &entries.not_cdc,
+            Outcome::Filtered => &entries.filtered,
+            Outcome::DeadLettered => &entries.dead_lettered,
+        };
+        counter.inc();
+    }
+
     /// Decodes with the schema of the place. A table or column that it lacks may be in the node's own by now.
     fn decode(&mut self, reading: &Reading, version: FormatVersion, entry: &Entry<'_>) -> Result<Done, Trouble> {
         let position = Position { segment: reading.segment.name().id, offset: entry.end() };
         loop {
             let may_retry = self.schema.may_help();
-            match self.line.entry(&reading.segment, version, entry, may_retry, self.sink, self.ledger)? {
+            match self.line.entry_or_retry(&reading.segment, version, entry, may_retry, self.sink, self.ledger)? {
                 Some(done) => return Ok(done),
-                None => self.schema.refresh(self.line, position, self.observe),
+                None => self.schema.refresh(self.line, Some(position), self.observe),
             }
         }
     }
@@ -129,7 +137,7 @@ impl Intake<'_> {
         section: &Range<FileOffset>,
         damage: &Damage,
     ) -> Result<(), Trouble> {
-        let (Some(gaps), Some(quarantine)) = (self.gaps, self.quarantine) else { return Ok(()) };
+        let (Some(gaps), Some(quarantine)) = (self.gaps, self.quarantine.as_mut()) else { return Ok(()) };
         let name = reading.segment.name();
         // Behind lost markers of compressed sections nobody knows how long their plaintext was.
         let lost_marker = matches!(damage.error.structure, Structure::SyncMarker | Structure::Section);
@@ -151,7 +159,7 @@ impl Intake<'_> {
                 (false, false) => file.get(section.start.0 as usize..section.end.0 as usize),
                 (false, true) => file.get(section.end.0 as usize..),
             };
-            quarantine.keep_region(&gap, bytes.unwrap_or_default())
+            quarantine.keep_region(&gap.segment, damage.from.0, gap.to, bytes.unwrap_or_default()).map(drop)
         });
         self.observe.metrics.gap_records.inc(gap.kind.word());
         kept.map_err(|error| PumpError::State("keep damaged bytes of", name.to_string(), error).into())

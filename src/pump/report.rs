@@ -9,8 +9,8 @@ use cassandra_commitlog::CdcIndex;
 use cassandra_progress::{SegmentRecord, SegmentState as Recorded};
 use jiff::Timestamp;
 
+use super::Pump;
 use super::hold::Reason;
-use super::{Pump, SegmentName};
 use crate::interrupt;
 use crate::keeper::Scan;
 use crate::lifecycle::ReadTo;
@@ -178,7 +178,7 @@ impl Pump {
         let fill_rate = self.report.rate(bytes);
         let left = limit.map(|limit| limit.saturating_sub(bytes) as f64);
         let time_to_full_seconds = left.filter(|_| fill_rate > 0.0).map(|left| left / fill_rate);
-        CdcRaw { readable: scan.readable, bytes, limit, fill_rate, time_to_full_seconds }
+        CdcRaw { readable: scan.is_whole(), bytes, limit, fill_rate, time_to_full_seconds }
     }
 
     fn kafka_status(&mut self) -> Option<Kafka> {

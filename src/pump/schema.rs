@@ -51,7 +51,7 @@ impl SchemaSource {
     }
 
     /// Asks, for the entry that ends at this position.
-    pub(super) fn refresh(&mut self, line: &mut Line, position: Position, observe: &Observe) {
+    pub(super) fn refresh(&mut self, line: &mut Line, position: Option<Position>, observe: &Observe) {
         let (Some(contact), Some(pause)) = (&self.contact, PAUSES.get(self.tries)) else { return };
         self.tries += 1;
         thread::sleep(*pause);
@@ -113,8 +113,11 @@ fn pull_regularly(contact: Contact) -> Receiver<Pulled> {
         loop {
             thread::sleep(PERIOD);
             match pull_here(&contact) {
-                Ok(pulled) if sender.send(pulled).is_err() => return,
-                Ok(_) => {}
+                Ok(pulled) => {
+                    if sender.send(pulled).is_err() {
+                        return;
+                    }
+                }
                 Err(error) => tracing::debug!("look for changes of the schema: {error:#}"),
             }
         }

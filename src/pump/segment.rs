@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use cassandra_commitlog::{Codec, Descriptor, FileOffset, LogOffset, Plaintext, Position, Sections, Step, Tail};
 
 use super::hold::{Hold, Reason};
-use super::intake::Intake;
 use super::reading::Reading;
 use super::{Pump, Trouble};
 use crate::keeper::View;
@@ -135,7 +134,7 @@ impl Pump {
     }
 
     fn open(&self, view: &View) -> Result<Mapped, Trouble> {
-        Mapped::open(&view.path(), self.options.access).map_err(|error| {
+        view.open(self.options.access).map_err(|error| {
             let read = self.readings.get(&view.name.id).map_or(LogOffset(0), |reading| reading.read);
             Hold::new(Reason::Held(HoldReason::CdcRaw), format!("open {}: {error}", view.name))
                 .at(view.name, read)
@@ -170,7 +169,7 @@ impl Pump {
 
     /// How far early modes may read in a segment: nothing of another than a mapped plain one can be seen before its sync.
     pub(super) fn early_mode(&self, view: &View) -> Option<ReadTo> {
-        let mapped = Mapped::open(&view.path(), self.options.access).ok()?;
+        let mapped = view.open(self.options.access).ok()?;
         let descriptor = Descriptor::parse(&mapped).ok()?;
         let early = descriptor.codec == Codec::Plain && self.options.access == crate::mapped::Access::Map;
         Some(if early { self.options.read_to } else { ReadTo::Synced })
@@ -178,7 +177,7 @@ impl Pump {
 
     /// Whether a section with entries is closed in a segment that is not being read yet.
     pub(super) fn has_section(&self, view: &View) -> bool {
-        let Ok(mapped) = Mapped::open(&view.path(), self.options.access) else { return false };
+        let Ok(mapped) = view.open(self.options.access) else { return false };
         let Ok(descriptor) = Descriptor::parse(&mapped) else { return false };
         let mut sections = Sections::new(&mapped, &descriptor, Tail::Live);
         // Before the first entries there is one empty section at most.

@@ -55,12 +55,13 @@ fn open(state: &Path) -> Quarantine {
 #[test]
 fn an_entry_comes_back_as_it_was() {
     let state = tempfile::tempdir().unwrap();
+    assert!(Quarantine::find(state.path()).unwrap().is_none());
     let mut quarantine = open(state.path());
     let body = vec![9; 5000];
     assert_eq!(quarantine.keep_entry(&letter(62_691, &body)).unwrap(), Kept::Now);
     assert_eq!(quarantine.keep_entry(&letter(62_691, &body)).unwrap(), Kept::Before);
     assert_eq!(open(state.path()).keep_entry(&letter(62_691, &body)).unwrap(), Kept::Before);
-    let items = Quarantine::open(state.path()).unwrap().items().unwrap();
+    let items = Quarantine::find(state.path()).unwrap().unwrap().items().unwrap();
     let name = format!("{SEGMENT}-62691.json");
     assert_eq!(items.len(), 1);
     assert_eq!((&items[0].name, items[0].kind), (&name, Kind::Entry));

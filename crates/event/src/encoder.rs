@@ -134,6 +134,11 @@ impl Encoder {
         self.plans.topic(table).unwrap_or(&self.settings.dead_letter_topic)
     }
 
+    /// Keyspace and table that [`Record::table`] stands for; nothing for [`Record::NO_TABLE`].
+    pub fn table(&self, table: u32) -> Option<(&str, &str)> {
+        self.plans.table(table)
+    }
+
     /// Appends an update's keys and values to `arena`, and its records, never none, to `records`: in the order in which
     /// they are to be sent.
     ///

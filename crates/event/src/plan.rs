@@ -153,6 +153,11 @@ impl Plans {
         self.plans.get(index as usize).map(|plan| plan.topic.as_str())
     }
 
+    /// Keyspace and table of the plan at an index.
+    pub(crate) fn table(&self, index: u32) -> Option<(&str, &str)> {
+        self.plans.get(index as usize).map(|plan| (plan.keyspace.as_str(), plan.name.as_str()))
+    }
+
     /// The plan for an update and its index, built or built anew where there is none that fits.
     #[inline]
     pub(crate) fn of(&mut self, update: &PartitionUpdate<'_>, template: &TopicTemplate) -> Option<(u32, &TablePlan)> {

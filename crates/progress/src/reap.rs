@@ -108,13 +108,29 @@ impl Generations {
     /// # Errors
     /// [`StartError`] if there is something, but nothing to start from.
     pub fn start(a: Option<&[u8]>, b: Option<&[u8]>, node: &Node) -> Result<Start, StartError> {
+        Self::choose(a, b, |checkpoint| checkpoint.belongs_to(node))
+    }
+
+    /// Chooses between what the two files hold, whosever it is: for who was told to take it over.
+    ///
+    /// # Errors
+    /// [`StartError`] if there is something, but nothing to start from.
+    pub fn adopt(a: Option<&[u8]>, b: Option<&[u8]>) -> Result<Start, StartError> {
+        Self::choose(a, b, |_| Ok(()))
+    }
+
+    fn choose(
+        a: Option<&[u8]>,
+        b: Option<&[u8]>,
+        accept: impl Fn(&Checkpoint) -> Result<(), Box<Foreign>>,
+    ) -> Result<Start, StartError> {
         let mut newest: Option<(u64, Generation, Checkpoint)> = None;
         let mut damaged = None;
         for (generation, bytes) in [(Generation::A, a), (Generation::B, b)] {
             let Some(bytes) = bytes else { continue };
             match Checkpoint::decode(bytes) {
                 Ok((number, checkpoint)) => {
-                    checkpoint.belongs_to(node)?;
+                    accept(&checkpoint)?;
                     if newest.as_ref().is_none_or(|(newest, ..)| *newest < number) {
                         newest = Some((number, generation, checkpoint));
                     }

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use cassandra_commitlog::{Schema, TableSchema};
 use cassandra_event::{Format, Int64, KeyFormat, Settings, TopicTemplate, Unit};
 use serde_json::{Map, Value};
-use tempfile::NamedTempFile;
 
 use crate::cli::{EventArgs, FormatKind, Int64Kind, KafkaArgs, KeyKind, Replay, SinkKind, UnitKind};
+use crate::durable_file::NewFile;
 use crate::exit::{Exit, Failure};
 use crate::filter::Tables;
 use crate::interrupt;
@@ -66,9 +66,9 @@ pub(super) fn settings(events: &EventArgs, cluster: &str, host_id: &str) -> Resu
     })
 }
 
-/// The file of `--sink file`, under a temporary name until it is whole.
+/// The file of `--sink file`, without its name until it is whole.
 pub(super) struct Output {
-    file: NamedTempFile,
+    file: NewFile,
     path: PathBuf,
 }
 
@@ -81,18 +81,14 @@ impl Output {
                 format!("{}: it exists already, and is not overwritten", path.display()),
             ));
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(folder).map_err(cannot)?;
-        let writer = file.reopen().map_err(cannot)?;
+        let file = NewFile::beside(path, "output").map_err(cannot)?;
+        let writer = file.file().try_clone().map_err(cannot)?;
         Ok((Self { file, path: path.to_owned() }, writer))
     }
 
     /// Gives the file its name.
     pub(super) fn keep(self) -> Result<(), Failure> {
-        let cannot = |error| Failure::io(self.path.display(), error);
-        self.file.as_file().sync_all().map_err(cannot)?;
-        self.file.persist_noclobber(&self.path).map_err(|error| cannot(error.error))?;
-        Ok(())
+        self.file.keep().map_err(|error| Failure::io(self.path.display(), error))
     }
 }
 
@@ -205,7 +201,7 @@ fn topic_creation(text: &str) -> Result<TopicCreation, Failure> {
     Ok(TopicCreation { partitions: number(partitions)?, replication: number(replication)? })
 }
 
-fn kafka_failure(error: KafkaError) -> Failure {
+pub(in crate::commands) fn kafka_failure(error: KafkaError) -> Failure {
     let exit = match error {
         KafkaError::Unreachable { .. } => Exit::Unreachable,
         KafkaError::Credentials { .. } => Exit::Permission,
@@ -216,7 +212,7 @@ fn kafka_failure(error: KafkaError) -> Failure {
     Failure::new(exit, error)
 }
 
-pub(super) fn sink_failure(error: SinkError) -> Failure {
+pub(in crate::commands) fn sink_failure(error: SinkError) -> Failure {
     match error {
         SinkError::Kafka(error) => kafka_failure(error),
         SinkError::Write(error) => Failure::io("write events", error),

@@ -1,0 +1,206 @@
+//! `cdc_raw`, the spool's directory, and the file system below both.
+//!
+//! Owns: whether segments can be read, deleted and linked by who runs this. Does not own: doing so.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+use rustix::io::Errno;
+
+use super::Report;
+use crate::cdc_raw::CdcRaw;
+use crate::config::Config;
+
+const RAW: &str = "cdc_raw";
+const FILE_SYSTEM: &str = "file system";
+const SPACE: &str = "free space";
+const SPOOL: &str = "spool";
+
+/// The file systems on which links, their counts and renames were proven to be what we need, by statfs's magic number.
+const PROVEN: [(i64, &str); 2] = [(0xef53, "ext4"), (0x5846_5342, "xfs")];
+
+/// The least that the spool leaves free when nothing is configured.
+const LEAST_FREE: u64 = 20 << 30;
+
+pub(super) fn look(config: &Config, report: &mut Report) {
+    let raw = &config.cassandra.cdc_raw;
+    let metadata = match fs::metadata(raw) {
+        Ok(metadata) if metadata.is_dir() => metadata,
+        Ok(_) => {
+            return report.fail(RAW, format!("{} is no directory", raw.display()), "set cassandra.cdc_raw");
+        }
+        Err(error) => {
+            let fix = "Cassandra makes it when it starts with cdc_enabled: true; or set cassandra.cdc_raw";
+            return report.fail(RAW, format!("{}: {error}", raw.display()), fix);
+        }
+    };
+    let segment = contents(raw, &metadata, report);
+    file_system(raw, report);
+    if config.spool.enabled {
+        free_space(config, report);
+        spool(config, &metadata, segment.as_deref(), report);
+    } else {
+        let found = "off: a segment that somebody else deletes before it is published is lost, with a gap record";
+        report.ok(SPOOL, found);
+    }
+}
+
+/// Whether all in `cdc_raw` can be read and deleted. Gives one of its segments.
+fn contents(raw: &Path, metadata: &Metadata, report: &mut Report) -> Option<PathBuf> {
+    let who = user(rustix::process::geteuid().as_raw());
+    let segments = match CdcRaw::new(raw).scan() {
+        Ok(segments) => segments,
+        Err(error) => {
+            let fix = format!("run as {}, the directory's owner", user(metadata.uid()));
+            report.fail(RAW, format!("{who} can't read {}: {error}", raw.display()), fix);
+            return None;
+        }
+    };
+    let before = report.0.len();
+    if let Err(error) = rustix::fs::access(raw, Access::WRITE_OK | Access::EXEC_OK) {
+        let fix = format!("run as {}, or give that user's group write access to the directory", user(metadata.uid()));
+        report.fail(RAW, format!("{who} can't delete from {}: {}", raw.display(), io::Error::from(error)), fix);
+    }
+    let count = segments.len();
+    let mut paths: Vec<PathBuf> = segments.map(|segment| segment.path).collect();
+    for path in &paths {
+        if let Some((found, fix)) = of_segment(path, metadata) {
+            report.fail(RAW, found, fix);
+            break;
+        }
+    }
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        let owner = user(metadata.uid());
+        let fix = format!("run the agent, and this check, as {owner}");
+        report.warn(RAW, format!("it belongs to {owner}, and this runs as {who}"), fix);
+    }
+    if report.0.len() == before {
+        report.ok(RAW, format!("{}, {count} segments", raw.display()));
+    }
+    paths.pop()
+}
+
+/// What is wrong with a segment, if anything is, and what to do.
+fn of_segment(path: &Path, folder: &Metadata) -> Option<(String, String)> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        // Cassandra may drop one at any time.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => return Some((format!("{}: {error}", path.display()), "look at the directory's mode".to_owned())),
+    };
+    let (us, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
+    let fix = format!("run as {}, the owner of segments", user(owner));
+    if let Err(error) = File::open(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Some((format!("{} can't be read: {error}", path.display()), fix));
+    }
+    let sticky = folder.permissions().mode() & 0o1000 != 0;
+    if sticky && us != 0 && us != owner && us != folder.uid() {
+        return Some((format!("the directory is sticky: only {} may delete its segments", user(owner)), fix));
+    }
+    None
+}
+
+fn file_system(raw: &Path, report: &mut Report) {
+    match rustix::fs::statfs(raw).map(|stat| i64::try_from(stat.f_type)) {
+        Ok(Ok(magic)) => match PROVEN.iter().find(|(known, _)| *known == magic) {
+            Some((_, name)) => report.ok(FILE_SYSTEM, *name),
+            None => report.warn(
+                FILE_SYSTEM,
+                format!("neither ext4 nor xfs, but type {magic:#x}"),
+                "links, link counts and renames are proven on ext4 and xfs: put Cassandra's directories there",
+            ),
+        },
+        _ => report.warn(FILE_SYSTEM, "its type can't be told", "put Cassandra's directories on ext4 or xfs"),
+    }
+}
+
+fn free_space(config: &Config, report: &mut Report) {
+    let stat = match rustix::fs::statvfs(&config.cassandra.cdc_raw) {
+        Ok(stat) => stat,
+        Err(error) => return report.warn(SPACE, io::Error::from(error).to_string(), "look at the mount"),
+    };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let floor = config.spool.min_free.unwrap_or((stat.f_blocks.saturating_mul(stat.f_frsize) / 10).max(LEAST_FREE));
+    let gib = |bytes: u64| bytes >> 30;
+    let found = format!("{} GiB free, the spool leaves {} GiB", gib(free), gib(floor));
+    if free < floor {
+        let fix = "below the floor the spool keeps nothing: free space, or lower spool.min_free";
+        report.fail(SPACE, found, fix);
+    } else {
+        report.ok(SPACE, found);
+    }
+}
+
+fn spool(config: &Config, raw: &Metadata, segment: Option<&Path>, report: &mut Report) {
+    let directory = &config.spool.directory;
+    let shown = directory.display();
+    let there = directory.exists();
+    // The agent makes it; what can be said before is where it would be.
+    let place = if there { Some(directory.as_path()) } else { directory.parent() };
+    let Some((place, metadata)) = place.and_then(|place| Some((place.canonicalize().ok()?, fs::metadata(place).ok()?)))
+    else {
+        return report.fail(SPOOL, format!("{shown}: the directory above it does not exist"), "set spool.directory");
+    };
+    if config.cassandra.cdc_raw.canonicalize().is_ok_and(|raw| place.starts_with(raw)) {
+        let fix = "set spool.directory to a sibling of cdc_raw: Cassandra counts everything below cdc_raw";
+        return report.fail(SPOOL, format!("{shown} leads into cdc_raw"), fix);
+    }
+    if metadata.dev() != raw.dev() {
+        let fix = "set spool.directory to a sibling of cdc_raw: hard links don't leave a file system";
+        return report.fail(SPOOL, format!("{shown} is on another file system than cdc_raw (EXDEV)"), fix);
+    }
+    if let Err(error) = rustix::fs::access(&place, Access::WRITE_OK | Access::EXEC_OK) {
+        let found = format!("{}: {}", place.display(), io::Error::from(error));
+        return report.fail(SPOOL, found, format!("make {shown} writable for the user who runs the agent"));
+    }
+    match segment {
+        Some(segment) if there => match probe(segment, directory) {
+            Ok(()) => report.ok(SPOOL, format!("{shown}: segments can be linked there")),
+            Err((found, fix)) => report.fail(SPOOL, found, fix),
+        },
+        Some(_) => report.ok(SPOOL, format!("{shown} is not there yet: the agent makes it")),
+        None => report.ok(SPOOL, format!("{shown}: there is no segment yet to try a link with")),
+    }
+}
+
+/// Links a segment into the spool's directory, and takes the link away. Nothing is made in `cdc_raw`.
+fn probe(segment: &Path, directory: &Path) -> Result<(), (String, String)> {
+    let link = directory.join(format!(".check-{}", std::process::id()));
+    let shown = directory.display();
+    match rustix::fs::link(segment, &link) {
+        Ok(()) => fs::remove_file(&link).map_err(|error| {
+            (format!("the link {} can't be removed: {error}", link.display()), "remove it".to_owned())
+        }),
+        // Cassandra dropped it meanwhile.
+        Err(Errno::NOENT) => Ok(()),
+        Err(Errno::XDEV) => Err((
+            format!("{shown} is on another mount than cdc_raw (EXDEV)"),
+            "put both below one mount: two ReadWritePaths of a unit become two mounts, their parent is one".to_owned(),
+        )),
+        Err(Errno::PERM) if is_protected() => Err((
+            "the kernel refuses links to files of others (fs.protected_hardlinks = 1)".to_owned(),
+            "run as the owner of segments, which is who runs Cassandra".to_owned(),
+        )),
+        Err(error) => Err((
+            format!("a link in {shown}: {}", io::Error::from(error)),
+            "run as the owner of segments, and give it the spool's directory".to_owned(),
+        )),
+    }
+}
+
+fn is_protected() -> bool {
+    fs::read_to_string("/proc/sys/fs/protected_hardlinks").is_ok_and(|text| text.trim() != "0")
+}
+
+/// A user's name where it is known, else the number.
+fn user(id: u32) -> String {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let is_this = |line: &&str| line.split(':').nth(2) == Some(&id.to_string());
+    let name = users.lines().find(is_this).and_then(|line| line.split(':').next());
+    name.map_or_else(|| format!("user {id}"), ToOwned::to_owned)
+}
