@@ -261,8 +261,7 @@ class Round:
             self.service.resume()
             time.sleep(1)
         self.kafka.pause()
-        kept = []
-        self.fill(lambda: kept.extend(segments.only_in_spool(self.cassandra, self.service.spool)) or kept, 6 * SMALL_CDC_SPACE_MIB)
+        self.fill(lambda: segments.only_in_spool(self.cassandra, self.service.spool), 6 * SMALL_CDC_SPACE_MIB)
         self.kafka.resume()
         took = self.caught_up()
         foreign = self.service.metric('foreign_deletions_total')
