@@ -15,26 +15,27 @@ static PATIENCE: OnceLock<Duration> = OnceLock::new();
 static HANGUP: AtomicBool = AtomicBool::new(false);
 
 /// Watches for signals from now on. The second one ends the process at once. After the first one, what is under way has
-/// so long.
+/// so long. Where SIGHUP reloads nothing it ends the process as it does by default.
 pub fn watch(patience: Duration, reloads: bool) {
     if PATIENCE.set(patience).is_err() {
         return;
     }
     // Where no thread can be had a signal ends the process as it does by default.
-    let _ = thread::Builder::new().name("signals".to_owned()).spawn(|| {
+    let _ = thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
             else {
                 return;
             };
+            let mut hangup = if reloads { signal(SignalKind::hangup()).ok() } else { None };
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
-                    _ = hangup.recv() => {
+                    () = next(&mut hangup) => {
                         HANGUP.store(true, Ordering::Relaxed);
                         continue;
                     }
@@ -45,6 +46,14 @@ pub fn watch(patience: Duration, reloads: bool) {
             }
         });
     });
+}
+
+/// The next of a signal, if it is watched for.
+async fn next(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Whether a signal to end has come.

@@ -30,7 +30,8 @@ use crate::watch::{Waker, Watch};
 use scan::Folders;
 pub use scan::{Counts, Scan, View};
 
-/// Makes a gap durable: which segment, why, and from which position on (none: from its beginning).
+/// Makes a gap durable: which segment, why, and from which position on (none: from its beginning). It is called with the
+/// files locked: it must not call the keeper.
 pub type RecordGap = Box<dyn FnMut(SegmentName, GapKind, Option<LogOffset>) -> io::Result<()> + Send>;
 
 /// Looking takes at most this share of the time, one in so many: with ten thousand segments a look takes tens of
@@ -145,6 +146,13 @@ impl Keeper {
         let _files = lock(&self.shared.files);
         self.shared.raw.delete_orphan(explained)?;
         Ok(self.latest().number)
+    }
+
+    /// What the spool may cost from now on.
+    pub fn set_spool_limits(&self, limits: crate::spool::Limits) {
+        if let Some(spool) = lock(&self.shared.files).as_mut() {
+            spool.set_limits(limits);
+        }
     }
 
     /// Gives a segment that `cdc_raw` has lost a link in the spool, from the directory in which the server writes. Says

@@ -136,6 +136,12 @@ impl Line {
         Ok(Done { outcome, rejected, records })
     }
 
+    /// Which tables are wanted from now on.
+    pub fn set_tables(&mut self, tables: Tables) {
+        self.wanted.tables = tables;
+        self.last_wanted = None;
+    }
+
     /// TEMPORARY.
     pub fn entry_or_retry(
         &mut self,

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cassandra_commitlog::{LogOffset, Plaintext, SegmentId, SegmentName};
-use cassandra_progress::{Checkpoint, Refused, SaveError, SegmentState, Totals};
+use cassandra_progress::{Checkpoint, Refused, SaveError, SegmentRecord, SegmentState, Totals};
 use thiserror::Error;
 
 use self::delivery::Delivery;
@@ -35,9 +35,11 @@ pub use self::delivery::MakeSettings;
 use self::hold::{Hold, Reason};
 use self::intake::Intake;
 use self::reading::Reading;
+pub use self::report::Limits;
 pub use self::schema::{SchemaSource, pull};
 use crate::cdc_raw::Index;
 use crate::checkpoint::{CheckpointStore, StateError};
+use crate::filter::Tables;
 use crate::gaps::GapLog;
 use crate::interrupt;
 use crate::kafka::KafkaError;
@@ -49,6 +51,7 @@ use crate::mapped::Access;
 use crate::observe::{HoldReason, Identity, Observe, Part};
 use crate::quarantine::Quarantine;
 use crate::sink::{Sink, SinkError};
+use crate::spool;
 
 /// The longest wait for a scan.
 const IDLE: Duration = Duration::from_secs(1);
@@ -306,6 +309,34 @@ impl Pump {
             std::thread::sleep(self.glance);
         }
         Ok(())
+    }
+
+    /// Whether a look after this one was published.
+    pub fn has_newer_scan(&self, scan: &Scan) -> bool {
+        self.keeper.latest().number > scan.number
+    }
+
+    /// Whether all that this look shows, and that may be read, is published and acknowledged, and nothing is about to end.
+    pub fn is_done(&self, scan: &Scan) -> bool {
+        let let_go = |view: &&View| !view.server_holds() && !self.reaped.contains_key(&view.name);
+        let may_end = scan.segments.iter().filter(let_go).any(|view| {
+            let reading = self.readings.get(&view.name.id);
+            reading.is_some_and(|reading| reading.end.is_none() && reading.is_fresh())
+        });
+        let is_finished = |record: &SegmentRecord| record.state() == SegmentState::Finished;
+        let may_go = self.options.acknowledges && self.checkpoint.segments.iter().any(is_finished);
+        scan.number > 0 && self.hold.is_none() && self.is_idle() && !may_end && !may_go
+    }
+
+    /// Which tables are wanted from now on.
+    pub fn set_tables(&mut self, tables: Tables) {
+        self.line.set_tables(tables);
+    }
+
+    /// What the spool may cost from now on.
+    pub fn set_spool_limits(&mut self, max_bytes: u64, min_free: Option<u64>) {
+        self.keeper.set_spool_limits(spool::Limits { max_bytes, min_free });
+        self.report.set_spool_limit(max_bytes);
     }
 
     /// Whether everything that was read is acknowledged.

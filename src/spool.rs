@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use crate::cdc_raw::Explained;
 use crate::fault;
-use crate::folder::{self, Meta};
+use crate::folder::{self, Entry, Meta};
 
 /// What the spool may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +136,42 @@ impl Spool {
         Ok(Self { path: path.to_owned(), directory, limits })
     }
 
+    /// Other limits from now on.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Tries whether segments can be linked into a spool at this place, without making it and beside an agent that uses
+    /// it. `None` if there is no segment to try with: then no more than the mount is known to fit.
+    ///
+    /// # Errors
+    /// [`SpoolError`], by the name of its cause.
+    pub fn probe(path: &Path, raw: &Path) -> Result<Option<SegmentName>, SpoolError> {
+        let io = |action| move |source: io::Error| SpoolError::Io { action, path: path.to_owned(), source };
+        if folder::nested(path, raw).map_err(io("look at the spool"))? {
+            return Err(SpoolError::Inside { spool: path.to_owned(), raw: raw.to_owned() });
+        }
+        let place = if path.exists() { path } else { path.parent().unwrap_or(path) };
+        if !folder::same_mount(place, raw).map_err(io("look at the mount of"))? {
+            return Err(SpoolError::OtherMount(path.to_owned()));
+        }
+        let directory = folder::open_directory(place).map_err(io("open the spool"))?;
+        let raw = folder::open_directory(raw).map_err(io("look for a segment to link into"))?;
+        let probe = format!(".cassandra-cdc-probe-{}", std::process::id());
+        for entry in folder::list(raw.as_fd()).map_err(io("look for a segment to link into"))? {
+            let Some(segment) = segment(&entry) else { continue };
+            match rustix::fs::linkat(&raw, &entry.name, &directory, &*probe, AtFlags::empty()) {
+                Ok(()) => {}
+                // Cassandra dropped it meanwhile.
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(diagnose(error, segment, path)),
+            }
+            folder::unlink(directory.as_fd(), &probe).map_err(io("remove a link from the spool"))?;
+            return Ok(Some(segment));
+        }
+        Ok(None)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -160,12 +196,7 @@ impl Spool {
             path: self.path.clone(),
             source,
         })?;
-        let segment = |name: &std::ffi::CStr| name.to_str().ok().and_then(|name| SegmentName::parse(name).ok());
-        Ok(entries
-            .iter()
-            .filter(|entry| entry.kind == FileType::RegularFile)
-            .filter_map(|entry| segment(&entry.name).map(|name| (name, entry.meta)))
-            .collect())
+        Ok(entries.iter().filter_map(|entry| segment(entry).map(|name| (name, entry.meta))).collect())
     }
 
     /// Links a segment from `cdc_raw`. Says what the file is like with that link; `None` if it went meanwhile.
@@ -189,7 +220,7 @@ impl Spool {
                     return Err(SpoolError::OtherFile { segment: name });
                 }
             }
-            Err(error) => return Err(self.diagnose(error, name)),
+            Err(error) => return Err(diagnose(error, name, &self.path)),
         }
         folder::meta(self.directory.as_fd(), &file).map_err(io)
     }
@@ -246,16 +277,22 @@ impl Spool {
         fault::point("spool.unlinked")
     }
 
-    fn diagnose(&self, error: Errno, segment: SegmentName) -> SpoolError {
-        match error {
-            Errno::XDEV => SpoolError::OtherMount(self.path.clone()),
-            Errno::PERM if protects_hardlinks() => SpoolError::ProtectedHardlinks { segment },
-            _ => self.io("link a segment into the spool", error),
-        }
-    }
-
     fn io(&self, action: &'static str, error: Errno) -> SpoolError {
         SpoolError::Io { action, path: self.path.clone(), source: error.into() }
+    }
+}
+
+/// The segment whose name an entry has, if it is a file.
+fn segment(entry: &Entry) -> Option<SegmentName> {
+    let name = entry.name.to_str().ok().filter(|_| entry.kind == FileType::RegularFile)?;
+    SegmentName::parse(name).ok()
+}
+
+fn diagnose(error: Errno, segment: SegmentName, spool: &Path) -> SpoolError {
+    match error {
+        Errno::XDEV => SpoolError::OtherMount(spool.to_owned()),
+        Errno::PERM if protects_hardlinks() => SpoolError::ProtectedHardlinks { segment },
+        _ => SpoolError::Io { action: "link a segment into the spool", path: spool.to_owned(), source: error.into() },
     }
 }
 

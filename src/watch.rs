@@ -4,58 +4,52 @@
 //! mapped writes raise no event and the queue of events overflows. Does not own: the scan.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
-use rustix::io::Errno;
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
 /// The longest wait between two scans.
 pub const RESCAN: Duration = Duration::from_secs(1);
 
-/// Reads and opens, our own among them, tell of nothing and would fill the queue.
-const EVENTS: WatchFlags = WatchFlags::CREATE
-    .union(WatchFlags::CLOSE_WRITE)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ONLYDIR);
-
-/// Bytes of events taken at once; more of them say no more.
-const BATCH: usize = 4096;
-
 /// A watch on one directory. Without notifications (no inotify left, no directory yet) it is a timer.
 #[derive(Debug)]
 pub struct Watch {
-    events: Option<OwnedFd>,
+    watcher: Option<RecommendedWatcher>,
+    told: Arc<Told>,
     waker: Waker,
-    overflows: u64,
+    hints: Receiver<()>,
+}
+
+/// What notifications say beside that there is something to see.
+#[derive(Debug, Default)]
+struct Told {
+    overflows: AtomicU64,
+    /// The directory was removed or moved: what the path leads to is another one, if there is one.
+    gone: AtomicBool,
 }
 
 /// Ends a wait from elsewhere.
 #[derive(Debug, Clone)]
-pub struct Waker(Option<Arc<OwnedFd>>);
+pub struct Waker(SyncSender<()>);
 
 impl Waker {
     /// Ends the wait that is under way, or the next one.
     pub fn wake(&self) {
-        if let Some(event) = &self.0 {
-            // It refuses only what is woken often enough.
-            let _ = rustix::io::write(&**event, &1_u64.to_ne_bytes());
-        }
+        // One hint is as good as many: a full channel already says "look".
+        let _ = self.0.try_send(());
     }
 }
 
 impl Watch {
     /// Watches from now on.
     pub fn new(folder: &Path) -> Self {
-        let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
-        let mut watch = Self { events: None, waker: Waker(waker.map(Arc::new)), overflows: 0 };
+        let (sender, hints) = sync_channel(1);
+        let mut watch = Self { watcher: None, told: Arc::default(), waker: Waker(sender), hints };
         if let Err(error) = watch.follow(folder) {
             tracing::warn!(%error, "no notifications for {}: it is scanned once a second", folder.display());
         }
@@ -67,21 +61,25 @@ impl Watch {
     /// # Errors
     /// There is no directory, or no inotify left: the watch is a timer until this succeeds.
     pub fn follow(&mut self, folder: &Path) -> io::Result<()> {
-        self.events = None;
-        let events = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        add_watch(&events, folder, EVENTS)?;
-        self.events = Some(events);
+        self.watcher = None;
+        self.told.gone.store(false, Ordering::Relaxed);
+        let (told, waker, path) = (Arc::clone(&self.told), self.waker.clone(), folder.to_owned());
+        let watcher =
+            notify::recommended_watcher(move |event: notify::Result<Event>| hear(&told, &waker, &path, event));
+        let mut watcher = watcher.map_err(io::Error::other)?;
+        watcher.watch(folder, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+        self.watcher = Some(watcher);
         Ok(())
     }
 
     /// Whether hints come at all.
     pub fn is_watching(&self) -> bool {
-        self.events.is_some()
+        self.watcher.is_some()
     }
 
     /// How often the queue of events overflowed.
     pub fn overflows(&self) -> u64 {
-        self.overflows
+        self.told.overflows.load(Ordering::Relaxed)
     }
 
     /// For ending a wait from elsewhere.
@@ -91,34 +89,36 @@ impl Watch {
 
     /// Waits for a hint, at most as long as the next scan may be away.
     pub fn wait(&mut self) {
-        let fds = self.events.iter().map(AsFd::as_fd).chain(self.waker.0.iter().map(|event| event.as_fd()));
-        let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        let timeout = Timespec::try_from(RESCAN).ok();
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
+        if let Err(RecvTimeoutError::Disconnected) = self.hints.recv_timeout(RESCAN) {
             // Never a loop that spins.
-            Err(_) => std::thread::sleep(RESCAN),
+            std::thread::sleep(RESCAN);
         }
-        self.drain();
+        if self.told.gone.swap(false, Ordering::Relaxed) {
+            self.watcher = None;
+        }
     }
+}
 
-    /// Takes all hints that are there: one is as good as many.
-    fn drain(&mut self) {
-        if let Some(event) = &self.waker.0 {
-            let _ = rustix::io::read(&**event, &mut [0_u8; 8]);
-        }
-        let Some(events) = &self.events else { return };
-        let mut buffer = [MaybeUninit::uninit(); BATCH];
-        let mut reader = Reader::new(events, &mut buffer);
-        let mut gone = false;
-        while let Ok(event) = reader.next() {
-            self.overflows += u64::from(event.events().contains(ReadFlags::QUEUE_OVERFLOW));
-            // A directory that was moved away is watched on, but is not what the path leads to.
-            gone |= event.events().intersects(ReadFlags::IGNORED | ReadFlags::MOVE_SELF);
-        }
-        if gone {
-            self.events = None;
-        }
+fn hear(told: &Told, waker: &Waker, folder: &PathBuf, event: notify::Result<Event>) {
+    let Ok(event) = event else { return waker.wake() };
+    if event.need_rescan() {
+        told.overflows.fetch_add(1, Ordering::Relaxed);
+    }
+    let leaves = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
+    if leaves && event.paths.contains(folder) {
+        told.gone.store(true, Ordering::Relaxed);
+    }
+    if event.need_rescan() || tells_of_change(event.kind) {
+        waker.wake();
+    }
+}
+
+/// Reads and opens, our own among them, tell of nothing; what was written is told when it is closed.
+fn tells_of_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => false,
+        _ => true,
     }
 }
 

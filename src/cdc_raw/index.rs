@@ -15,8 +15,10 @@ pub const INVALID_FOR: Duration = Duration::from_secs(60);
 /// What is known of a segment's index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Index {
-    /// There is none, and there was none before. It was looked for after every index that is there had been read:
-    /// behind a segment with an index, an older one of the same run without holds no CDC data.
+    /// There is none, and there was none before. It was looked for after every index that is there had been read, and
+    /// the segment was still there after that: before a segment with an index, an older one of the same run without
+    /// holds no CDC data up to there. Of a segment that only the spool has it says nothing: its index may have gone
+    /// together with its name in `cdc_raw`.
     Absent,
     /// It is there, but has said nothing yet.
     Empty,

@@ -250,30 +250,43 @@ impl Scanner {
             let memory = self.known.entry(*name).or_default();
             indexes.insert(*name, memory.look(directory, *name, listing.indexes.get(name), now));
         }
-        for _ in 0..ABSENT_LOOKS {
-            let mut new = false;
-            for name in &names {
-                if indexes.get(name) == Some(&Index::Absent)
-                    && let Some(memory) = self.known.get_mut(name)
-                {
-                    let index = memory.index.take(read(directory, *name), now);
-                    new |= index != Index::Absent;
-                    indexes.insert(*name, index);
-                }
-            }
-            if !new {
-                break;
-            }
-        }
+        self.look_again(directory, &names, &mut indexes, now);
         for name in names.iter().rev() {
             if let Some(trouble) = self.known.get(name).and_then(|memory| memory.index.trouble.as_deref()) {
                 scan.problems.push(format!("{}: {trouble}", name.index_name()));
             }
-            if let (Some(meta), Some(index)) = (listing.logs.get(name), indexes.get(name)) {
+            if let (Some(meta), Some(index)) = (listing.logs.get(name), indexes.get(name))
+                && (*index != Index::Absent || is_there(directory, *name, meta))
+            {
                 scan.segments.push(RawSegment { name: *name, meta: *meta, index: *index });
             }
         }
         self.orphans(directory, listing, spooled, now, scan);
+    }
+
+    /// Looks for absent indexes until a whole pass finds nothing new: then none of them was there when the last of the
+    /// others was read.
+    fn look_again(
+        &mut self,
+        directory: &OwnedFd,
+        names: &[SegmentName],
+        indexes: &mut HashMap<SegmentName, Index>,
+        now: Instant,
+    ) {
+        for _ in 0..ABSENT_LOOKS {
+            let mut new = false;
+            for name in names {
+                if let (Some(index @ Index::Absent), Some(memory)) = (indexes.get_mut(name), self.known.get_mut(name)) {
+                    *index = memory.index.take(read(directory, *name), now);
+                    new |= *index != Index::Absent;
+                }
+            }
+            if !new {
+                return;
+            }
+        }
+        // They come faster than they are read: of the rest nothing is known.
+        indexes.values_mut().filter(|index| **index == Index::Absent).for_each(|index| *index = Index::Empty);
     }
 
     fn orphans(
@@ -309,7 +322,11 @@ impl Memory {
             return self.index.known();
         }
         self.read = listed.copied();
-        self.index.take(read(directory, name), now)
+        match self.index.take(read(directory, name), now) {
+            // It was there a moment ago.
+            Index::Absent if listed.is_some() => Index::Empty,
+            index => index,
+        }
     }
 }
 
@@ -360,6 +377,15 @@ fn named(name: &CStr) -> Option<Named> {
     match name.strip_suffix("_cdc.idx") {
         Some(stem) => SegmentName::parse(&format!("{stem}.log")).ok().map(Named::Index),
         None => SegmentName::parse(name).ok().map(Named::Log),
+    }
+}
+
+/// Whether a segment that was listed is still there: if somebody deleted it since, with its index, then the absence of
+/// that says nothing.
+fn is_there(directory: &OwnedFd, name: SegmentName, listed: &Meta) -> bool {
+    match folder::meta(directory.as_fd(), &name.to_string()) {
+        Ok(found) => found.is_some_and(|found| found.inode == listed.inode),
+        Err(_) => true,
     }
 }
 

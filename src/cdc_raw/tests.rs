@@ -304,3 +304,45 @@ fn an_orphan_goes_only_when_its_loss_is_explained() {
     assert!(cdc_raw.delete_orphan(Explained::by_gap(name(2), || Ok(())).unwrap()).is_err(), "its log is there");
     assert_eq!(raw.names(), [log(2), idx(2)]);
 }
+
+/// A server syncs in order: the index of the older segment is there before that of the newer one. No look may show the
+/// newer one alone, or a segment with changes would pass for one without.
+#[test]
+fn an_absent_index_is_absent_after_all_that_are_there_were_read() {
+    let mut raw = Raw::new(&[]);
+    let folder = raw.folder.path().to_owned();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..1000 {
+                // Ids fall back between two runs: the older one may have the higher id.
+                let (older, newer) =
+                    if round % 2 == 0 { (2 * round, 2 * round + 1) } else { (2 * round + 1, 2 * round) };
+                for id in [older, newer] {
+                    fs::write(folder.join(log(id)), "").unwrap();
+                }
+                for id in [older, newer] {
+                    fs::write(folder.join(idx(id)), "100").unwrap();
+                }
+                for id in [older, newer] {
+                    fs::remove_file(folder.join(log(id))).unwrap();
+                    fs::remove_file(folder.join(idx(id))).unwrap();
+                }
+            }
+            done.store(true, std::sync::atomic::Ordering::Release);
+        });
+        let mut looks = 0;
+        while !done.load(std::sync::atomic::Ordering::Acquire) {
+            let indexes: HashMap<i64, Index> = raw.indexes().into_iter().collect();
+            for (id, index) in &indexes {
+                let (newer, older) = if id / 2 % 2 == 0 { (id | 1, id & !1) } else { (id & !1, id | 1) };
+                if *id == newer && index.value().is_some() {
+                    looks += 1;
+                    // Its log may be gone already, or its index with it: then it was read before.
+                    assert_ne!(indexes.get(&older), Some(&Index::Absent), "{id} shows, {older} does not");
+                }
+            }
+        }
+        println!("{looks} looks saw the newer one");
+    });
+}

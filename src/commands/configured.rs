@@ -13,6 +13,7 @@ use super::schema_of;
 use crate::catalog::Pulled;
 use crate::catalog::cql::{self, Contact};
 use crate::cli::ConfigArgs;
+use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::filter::Tables;
 use crate::kafka::KafkaSettings;
@@ -38,8 +39,19 @@ pub(super) struct Configured {
 }
 
 /// Reads the configuration.
-pub(super) fn open(_arguments: &ConfigArgs) -> Result<Configured, Failure> {
-    Err(Failure::text(Exit::Bug, "not built yet"))
+pub(super) fn open(arguments: &ConfigArgs) -> Result<Configured, Failure> {
+    let Config { cassandra, state, kafka, .. } = Config::load(arguments)?.config;
+    let events = kafka.events;
+    Ok(Configured {
+        state: state.directory,
+        agent: state.agent,
+        node: cassandra.cluster.zip(cassandra.host_id),
+        schema: cassandra.schema,
+        contact: cassandra.contact,
+        tables: cassandra.tables,
+        kafka: kafka.settings,
+        events: Box::new(move |cluster, host_id| events.settings(cluster, host_id)),
+    })
 }
 
 impl Configured {

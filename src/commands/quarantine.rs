@@ -43,7 +43,7 @@ pub(super) fn run(command: &QuarantineCommand) -> Ending {
         QuarantineCommand::Retry { config, names } => {
             let configured = configured::open(config)?;
             let Some(mut quarantine) = find(&configured.state)? else { return nothing(names) };
-            interrupt::watch();
+            interrupt::watch(DELIVERY, false);
             retry(&mut quarantine, names, &configured)
         }
         QuarantineCommand::Drop { config, names } => {

@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Replay) -> Ending {
     }
     let (mut sink, output) = setup::sink(arguments)?;
     setup::check_topics(&mut sink, &mut settings, &schema, &tables)?;
-    interrupt::watch(PATIENCE);
+    interrupt::watch(PATIENCE, false);
     let mut replay = Replaying {
         line: Line::new(schema, Encoder::new(settings), Wanted { tables, range, key }),
         sink,

@@ -1,9 +1,157 @@
-//! `run`: not built yet.
+//! `run`: the service.
+//!
+//! Owns: putting the parts together from the configuration, the loop's life from start to drain, reload. Does not own:
+//! what a turn does (`pump`).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::cli::Run;
+use crate::config::{Config, Loaded};
 use crate::exit::{Ending, Exit, Failure};
+use crate::interrupt;
+use crate::observe::log::LogHandle;
+use crate::observe::{Observe, http, log, systemd};
+use crate::pump::{Pump, PumpError};
+
+mod parts;
+
+/// How long a drain may take.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How long the first look at `cdc_raw` may take before systemd is told that the service is up.
+const FIRST_SCAN: Duration = Duration::from_secs(30);
+
+/// How long `--once` waits for a Kafka that does not answer.
+const UNREACHABLE: Duration = Duration::from_secs(30);
+
+/// The configuration that counts now, for whoever makes a producer.
+type Current = Arc<Mutex<Config>>;
 
 /// Runs the command.
-pub(super) fn run(_arguments: &Run) -> Ending {
-    Err(Failure::text(Exit::Bug, "not built yet"))
+pub(super) fn run(arguments: &Run) -> Ending {
+    let loaded = Config::load(&arguments.config)?;
+    let log = log::start(&loaded.config.log.level, loaded.config.log.format)?;
+    interrupt::watch(DRAIN, true);
+    let observe = Arc::new(Observe::new());
+    observe.config_valid(true);
+    if let Some(listen) = loaded.config.http {
+        http::serve(Arc::clone(&observe), listen)?;
+    }
+    let current = Arc::new(Mutex::new(loaded.config.clone()));
+    let pump = parts::pump(arguments, &loaded.config, &current, &observe)?;
+    let mut service = Service { arguments, loaded, current, observe, log, pump };
+    service.wait_for_scan();
+    systemd::ready(Arc::clone(&service.observe))?;
+    let ending = service.turns();
+    systemd::stopping();
+    let stopped = service.pump.stop(DRAIN).map_err(failure);
+    service.summarise();
+    let ending = ending?;
+    stopped?;
+    Ok(ending)
+}
+
+/// The service while it runs.
+struct Service<'a> {
+    arguments: &'a Run,
+    loaded: Loaded,
+    current: Current,
+    observe: Arc<Observe>,
+    log: LogHandle,
+    pump: Pump,
+}
+
+impl Service<'_> {
+    fn wait_for_scan(&self) {
+        let until = Instant::now() + FIRST_SCAN;
+        while self.pump.scan().number == 0 && Instant::now() < until && !interrupt::came() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn turns(&mut self) -> Ending {
+        let mut unreachable: Option<Instant> = None;
+        let mut quiet = 0;
+        while !interrupt::came() {
+            if interrupt::hung_up() {
+                self.reload();
+            }
+            let scan = self.pump.scan();
+            let worked = self.pump.turn(&scan).map_err(failure)?;
+            if self.arguments.once {
+                // What a look shows that began behind the last work is all there is.
+                quiet = if worked || !self.pump.is_done(&scan) { 0 } else { quiet.max(1) };
+                if quiet > 0 && self.pump.has_newer_scan(&scan) {
+                    quiet += 1;
+                }
+                if quiet > 2 {
+                    return Ok(Exit::Fine);
+                }
+                if let Some(ending) = self.stuck(&mut unreachable) {
+                    return ending;
+                }
+            }
+            self.pump.wait(&scan).map_err(failure)?;
+        }
+        tracing::info!("told to stop: waiting for what is on its way");
+        Ok(Exit::Fine)
+    }
+
+    /// `--once` does not wait for ever.
+    fn stuck(&self, unreachable: &mut Option<Instant>) -> Option<Ending> {
+        let detail = self.pump.held()?;
+        if self.pump.needs_a_person() {
+            return Some(Err(Failure::text(Exit::Failed, detail)));
+        }
+        let since = *unreachable.get_or_insert_with(Instant::now);
+        (since.elapsed() >= UNREACHABLE).then(|| Err(Failure::text(Exit::Unreachable, detail)))
+    }
+
+    /// Takes over what can be taken over of a new configuration, and keeps the old one if the new one is wrong.
+    fn reload(&mut self) {
+        systemd::reloading();
+        match Config::load(&self.arguments.config) {
+            Ok(new) => {
+                let reload = self.loaded.reload(&new);
+                let config = reload.config;
+                if let Err(error) = self.log.set_level(&config.log.level) {
+                    tracing::warn!("{error}");
+                }
+                self.pump.set_tables(config.cassandra.tables.clone());
+                self.pump.set_spool_limits(config.spool.max_bytes, config.spool.min_free);
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
+                tracing::info!(applied = ?reload.applied, restart = ?reload.restart, "configuration read again");
+                self.loaded = Loaded { config, ..new };
+                self.observe.config_valid(true);
+            }
+            Err(error) => {
+                tracing::error!("the new configuration is wrong, the old one stays in force: {error}");
+                self.observe.config_valid(false);
+            }
+        }
+        systemd::reloaded();
+    }
+
+    fn summarise(&self) {
+        let counters = self.observe.report().counters;
+        tracing::info!(
+            published = counters.entries_published,
+            not_cdc = counters.entries_not_cdc,
+            filtered = counters.entries_filtered,
+            dead_lettered = counters.entries_dead_lettered,
+            segments_deleted = counters.segments_deleted,
+            events = self.pump.events(),
+            "ends"
+        );
+    }
+}
+
+fn failure(error: PumpError) -> Failure {
+    let exit = match &error {
+        PumpError::Kafka(_) => Exit::Config,
+        PumpError::Write(_) | PumpError::Raw(..) | PumpError::Save(_) | PumpError::State(..) => Exit::Io,
+        PumpError::Record(_) => Exit::Bug,
+    };
+    Failure::new(exit, error)
 }

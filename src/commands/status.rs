@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::print;
 use crate::cli::{ConfigArgs, Output};
+use crate::config::Config;
 use crate::exit::{Ending, Exit, Failure};
 use crate::observe::{Health, Report, SegmentStatus, Status};
 
@@ -22,9 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read.
 const ANSWER: u64 = 16 << 20;
-
-/// Where the agent listens if nothing is configured.
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470);
 
 /// Runs the command.
 pub(super) fn run(config: &ConfigArgs, output: Output) -> Ending {
@@ -53,10 +51,9 @@ fn ask(address: SocketAddr, output: Output) -> Result<(String, Exit), Failure> {
 
 /// Where the agent listens.
 fn address(config: &ConfigArgs) -> Result<SocketAddr, Failure> {
-    let Some(text) = config.set.iter().rev().find_map(|set| set.strip_prefix("http.listen=")) else {
-        return Ok(LISTEN);
-    };
-    text.parse().map_err(|error| Failure::text(Exit::Config, format!("http.listen `{text}`: {error}")))
+    Config::load(config)?.config.http.ok_or_else(|| {
+        Failure::text(Exit::Config, "http.listen is off: set it in the agent's configuration, and restart the agent")
+    })
 }
 
 fn silent(address: SocketAddr, error: io::Error) -> Failure {

@@ -28,6 +28,7 @@ mod yaml;
 
 pub use crate::cdc_raw::OnDone;
 pub use crate::lifecycle::ReadTo;
+pub use crate::observe::log::LogFormat;
 pub use reload::Reload;
 pub use sample::sample;
 pub use typed::{Origin, Setting};
@@ -178,19 +179,6 @@ pub struct Log {
     pub level: String,
     /// The form of lines.
     pub format: LogFormat,
-}
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For journald under systemd, else text.
-    Auto,
-    /// For people.
-    Text,
-    /// One object a line.
-    Json,
-    /// journald's own protocol, with fields.
-    Journald,
 }
 
 /// A usable configuration, and where each of its values comes from.

@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What stands in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(super) enum Reason {
     /// A person must look.
     Held(HoldReason),
     /// No broker answers, or the producer gave up and is made anew: it goes on by itself.
@@ -25,7 +25,7 @@ pub enum Reason {
 
 /// A stop at a position.
 #[derive(Debug, Clone)]
-pub struct Hold {
+pub(super) struct Hold {
     /// Why.
     pub reason: Reason,
     /// In which segment, where it is one.
@@ -42,7 +42,7 @@ pub struct Hold {
 
 impl Hold {
     /// A stop, from now on.
-    pub fn new(reason: Reason, detail: String) -> Self {
+    pub(super) fn new(reason: Reason, detail: String) -> Self {
         let since = jiff::Timestamp::now().as_second();
         Self { reason, segment: None, position: None, detail, since, pause: PAUSE, retry_at: Instant::now() + PAUSE }
     }
@@ -55,21 +55,21 @@ impl Hold {
 
     /// The same, at a place.
     #[must_use]
-    pub fn at(mut self, segment: SegmentName, position: LogOffset) -> Self {
+    pub(super) fn at(mut self, segment: SegmentName, position: LogOffset) -> Self {
         (self.segment, self.position) = (Some(segment), Some(position));
         self
     }
 
     /// The same, with another first pause.
     #[must_use]
-    pub fn for_at_least(mut self, pause: Duration) -> Self {
+    pub(super) fn for_at_least(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self.retry_at = Instant::now() + pause;
         self
     }
 
     /// Takes over since when the same thing stopped us before: the pause doubles.
-    pub fn follow(&mut self, before: &Self) {
+    pub(super) fn follow(&mut self, before: &Self) {
         if before.reason == self.reason && before.segment == self.segment {
             self.since = before.since;
             self.pause = before.pause.saturating_mul(2).min(LONGEST_PAUSE);
@@ -78,7 +78,7 @@ impl Hold {
     }
 
     /// How long until the next try.
-    pub fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.retry_at.saturating_duration_since(Instant::now())
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use cassandra_commitlog::{CdcIndex, LogOffset, SegmentName};
 use cassandra_progress::{Mismatch, Outcome, SegmentRecord, Tally};
 
-use crate::lifecycle::{Extent, ReadTo, Sighting};
+use crate::lifecycle::{self, Extent, ReadTo, Sighting};
 use crate::line::Segment;
 use crate::tail::OpenEnd;
 use crate::walk::Marker;
@@ -86,6 +86,11 @@ impl Reading {
         if let Some(CdcIndex::Growing(number)) = index {
             self.highest = self.highest.max(number);
         }
+    }
+
+    /// Whether it may count as ended soon, if it stays as it is.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.since.elapsed() < lifecycle::ABANDONED_AFTER
     }
 
     /// It, as the rules look at it.

@@ -65,6 +65,12 @@ impl Reporter {
         }
     }
 
+    pub(super) fn set_spool_limit(&mut self, bytes: u64) {
+        if let Some(limit) = &mut self.limits.spool {
+            *limit = bytes;
+        }
+    }
+
     /// Growth of `cdc_raw`, bytes a second.
     fn rate(&mut self, bytes: u64) -> f64 {
         match self.measured {

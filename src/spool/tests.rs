@@ -87,6 +87,20 @@ fn a_link_counts_and_a_segment_that_went_has_none() {
 }
 
 #[test]
+fn a_probe_leaves_nothing_behind() {
+    let folders = Folders::new();
+    assert_eq!(Spool::probe(&folders.spool(), &folders.raw()).unwrap(), None);
+    fs::write(folders.raw().join(log(1)), "segment").unwrap();
+    assert_eq!(Spool::probe(&folders.spool(), &folders.raw()).unwrap(), Some(name(1)));
+    assert_eq!(fs::read_dir(folders.parent.path()).unwrap().count(), 1);
+    let spool = folders.open().unwrap();
+    assert_eq!(Spool::probe(&folders.spool(), &folders.raw()).unwrap(), Some(name(1)), "an agent uses it");
+    assert!(spool.scan().unwrap().is_empty() && fs::read_dir(folders.spool()).unwrap().count() == 0);
+    let error = Spool::probe(&folders.raw().join("spool"), &folders.raw()).unwrap_err();
+    assert!(matches!(error, SpoolError::Inside { .. }));
+}
+
+#[test]
 fn another_file_system_is_refused_by_name() {
     let folders = Folders::new();
     let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
@@ -96,6 +110,7 @@ fn another_file_system_is_refused_by_name() {
     let place = elsewhere.path().join("spool");
     let error = Spool::open(&place, &folders.raw(), LIMITS).unwrap_err();
     assert!(matches!(error, SpoolError::OtherMount(_)) && error.to_string().contains("ReadWritePaths"), "{error}");
+    assert!(matches!(Spool::probe(&place, &folders.raw()), Err(SpoolError::OtherMount(_))));
     // Where cdc_raw came later, the first link tells.
     let raw = elsewhere.path().join("cdc_raw");
     let spool = Spool::open(&folders.spool(), &raw, LIMITS).unwrap();
@@ -156,8 +171,10 @@ fn the_child_of_the_next_test() {
     let Some(parent) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
     let spool = Spool::open(&parent.join("own/spool"), &parent.join("cdc_raw"), LIMITS).unwrap();
     let raw = folder::open_directory(&parent.join("cdc_raw")).unwrap();
-    let error = spool.link(raw.as_fd(), name(1)).unwrap_err();
-    assert!(matches!(error, SpoolError::ProtectedHardlinks { .. }), "{error}");
+    let probed = Spool::probe(&parent.join("own/spool"), &parent.join("cdc_raw")).unwrap_err();
+    for error in [spool.link(raw.as_fd(), name(1)).unwrap_err(), probed] {
+        assert!(matches!(error, SpoolError::ProtectedHardlinks { .. }), "{error}");
+    }
 }
 
 #[test]

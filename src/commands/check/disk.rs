@@ -7,11 +7,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use cassandra_commitlog::SegmentName;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::Report;
-use crate::cdc_raw::CdcRaw;
 use crate::config::Config;
 
 const RAW: &str = "cdc_raw";
@@ -48,11 +48,23 @@ pub(super) fn look(config: &Config, report: &mut Report) {
     }
 }
 
+/// The segments in `cdc_raw`.
+fn segments(raw: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(raw)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| SegmentName::parse(name).is_ok()) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
 /// Whether all in `cdc_raw` can be read and deleted. Gives one of its segments.
 fn contents(raw: &Path, metadata: &Metadata, report: &mut Report) -> Option<PathBuf> {
     let who = user(rustix::process::geteuid().as_raw());
-    let segments = match CdcRaw::new(raw).scan() {
-        Ok(segments) => segments,
+    let mut paths = match segments(raw) {
+        Ok(paths) => paths,
         Err(error) => {
             let fix = format!("run as {}, the directory's owner", user(metadata.uid()));
             report.fail(RAW, format!("{who} can't read {}: {error}", raw.display()), fix);
@@ -64,8 +76,7 @@ fn contents(raw: &Path, metadata: &Metadata, report: &mut Report) -> Option<Path
         let fix = format!("run as {}, or give that user's group write access to the directory", user(metadata.uid()));
         report.fail(RAW, format!("{who} can't delete from {}: {}", raw.display(), io::Error::from(error)), fix);
     }
-    let count = segments.len();
-    let mut paths: Vec<PathBuf> = segments.map(|segment| segment.path).collect();
+    let count = paths.len();
     for path in &paths {
         if let Some((found, fix)) = of_segment(path, metadata) {
             report.fail(RAW, found, fix);

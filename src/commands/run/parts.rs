@@ -1,0 +1,272 @@
+//! The parts of the service, made from its configuration.
+//!
+//! Owns: identity, schema, state, spool and sink of a run, and what is refused of them. Does not own: the loop.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use cassandra_commitlog::LogOffset;
+use cassandra_event::{Encoder, GapKind, Settings};
+use cassandra_progress::{Checkpoint, Node};
+
+use super::Current;
+use crate::catalog::Pulled;
+use crate::cdc_raw::CdcRaw;
+use crate::checkpoint::{CheckpointStore, Glance, StateDir, StateError};
+use crate::cli::{Run, SinkKind};
+use crate::config::{Config, OnDamage};
+use crate::exit::{Exit, Failure};
+use crate::gaps::{GapLog, GapRecord};
+use crate::interrupt;
+use crate::kafka::KafkaSettings;
+use crate::keeper::{Keeper, RecordGap};
+use crate::keys::KeySource;
+use crate::line::{Line, Wanted};
+use crate::mapped::Access;
+use crate::observe::{Identity, Observe, Part};
+use crate::pump::{self, Limits, MakeSettings, Options, Parts, Pump, SchemaSource};
+use crate::quarantine::Quarantine;
+use crate::sink::{Lines, Sink};
+use crate::spool::{self, Spool, SpoolError};
+
+/// How long a node that starts beside the agent may take until it answers.
+const NODE: Duration = Duration::from_secs(60);
+
+/// Pause between two questions to it.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a look-up at Kafka may take: the loop stands still meanwhile.
+const LOOKUP: Duration = Duration::from_secs(5);
+
+/// Puts a pump together.
+pub(super) fn pump(
+    arguments: &Run,
+    config: &Config,
+    current: &Current,
+    observe: &Arc<Observe>,
+) -> Result<Pump, Failure> {
+    let acknowledges = !arguments.dry_run && (arguments.sink == SinkKind::Kafka || arguments.ack);
+    let state = acknowledges.then(|| StateDir::open(&config.state.directory).map_err(state_failure)).transpose()?;
+    let (identity, pulled) = identity(config, state.as_ref(), observe)?;
+    let settings = config.kafka.events.settings(&identity.cluster, &identity.host_id);
+    let (store, checkpoint) = match state {
+        Some(state) => load(state, config, &identity).map(|(store, checkpoint)| (Some(store), checkpoint))?,
+        None => (None, Checkpoint::default()),
+    };
+    let at_state = |error| Failure::io(config.state.directory.display(), error);
+    let (mut gaps, mut quarantine) = (None, None);
+    if let Some(store) = &store {
+        gaps = Some(GapLog::open(store.path(), &settings).map_err(at_state)?);
+        quarantine = Some(Quarantine::open_to_keep(store.path(), &settings).map_err(at_state)?);
+    }
+    let line = line(config, pulled, settings, store.as_ref())?;
+    let parts = Parts {
+        keeper: keeper(config, acknowledges, gaps.clone(), observe)?,
+        commitlog: config.cassandra.commitlog.clone(),
+        line,
+        keys: KeySource::of(&config.cassandra.keys)?,
+        checkpoint,
+        store,
+        gaps,
+        quarantine,
+        schema: SchemaSource::new(config.cassandra.contact.clone()),
+        identity,
+        observe: Arc::clone(observe),
+    };
+    let options = Options {
+        read_to: config.cassandra.read_to,
+        salvage: config.cassandra.on_damage == OnDamage::Salvage,
+        access: if config.cassandra.node.direct_io { Access::Read } else { Access::Map },
+        acknowledges,
+    };
+    let mut pump = match sink(arguments)? {
+        None => Pump::to_kafka(parts, options, kafka(current)),
+        Some(sink) => Pump::to_sink(parts, options, sink),
+    };
+    pump.set_limits(Limits {
+        cdc_raw: config.cassandra.node.cdc_total_space,
+        spool: (acknowledges && config.spool.enabled).then_some(config.spool.max_bytes),
+    });
+    Ok(pump)
+}
+
+/// Who the node is: by its own word, else by the configuration, else as the state remembers it.
+fn identity(
+    config: &Config,
+    state: Option<&StateDir>,
+    observe: &Observe,
+) -> Result<(Identity, Option<Pulled>), Failure> {
+    let cassandra = &config.cassandra;
+    let configured = cassandra.cluster.clone().zip(cassandra.host_id.clone());
+    let remembered = || {
+        let glance = Glance::at(&config.state.directory).ok()?;
+        let node = &glance.newest().filter(|_| state.is_some())?.node;
+        Some((node.cluster.clone(), node.host.clone()))
+    };
+    let known = |(cluster, host_id)| Identity { cluster, host_id, release: None };
+    let Some(contact) = &cassandra.contact else {
+        return configured.or_else(remembered).map(|known_as| (known(known_as), None)).ok_or_else(|| {
+            let text = "whose segments these are is not known: set cassandra.contact, or cassandra.cluster and \
+                        cassandra.host_id (`nodetool info` says it)";
+            Failure::text(Exit::Config, text)
+        });
+    };
+    let until = Instant::now() + NODE;
+    loop {
+        match pump::pull(contact.clone(), observe) {
+            Ok(pulled) => {
+                let own = &pulled.identity;
+                let identity = Identity {
+                    cluster: own.cluster_name.clone(),
+                    host_id: own.host_id.clone(),
+                    release: Some(own.release_version.clone()),
+                };
+                return Ok((identity, Some(pulled)));
+            }
+            Err(error) => {
+                tracing::warn!("{error:#}");
+                if let Some(known_as) = configured.clone().or_else(remembered) {
+                    return Ok((known(known_as), None));
+                }
+                if Instant::now() >= until || interrupt::came() {
+                    return Err(Failure::new(Exit::Unreachable, error));
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+}
+
+/// The checkpoint to go on from. Where neither generation is whole all that is present counts as unread: that repeats
+/// events and loses none.
+fn load(state: StateDir, config: &Config, identity: &Identity) -> Result<(CheckpointStore, Checkpoint), Failure> {
+    let node =
+        Node { agent: config.state.agent.clone(), host: identity.host_id.clone(), cluster: identity.cluster.clone() };
+    match state.load(&node) {
+        Ok(loaded) => {
+            if let Some((generation, error)) = loaded.damaged {
+                tracing::error!("checkpoint {generation:?} is damaged ({error}); the other one counts");
+            }
+            let checkpoint = loaded.checkpoint.unwrap_or(Checkpoint { node, ..Checkpoint::default() });
+            Ok((loaded.store, checkpoint))
+        }
+        Err((state, error @ StateError::NoneWhole { .. })) => {
+            tracing::error!("{error}: both are set aside, everything present is published again");
+            let suffix = jiff::Timestamp::now().as_second().to_string();
+            let store = state.set_aside(&suffix).map_err(state_failure)?;
+            Ok((store, Checkpoint { node, ..Checkpoint::default() }))
+        }
+        Err((_, error)) => Err(state_failure(error)),
+    }
+}
+
+fn state_failure(error: StateError) -> Failure {
+    match error {
+        StateError::Io { action, path, source } => Failure::io(format!("{action} {}", path.display()), source),
+        StateError::Locked(_) => Failure::new(Exit::Failed, error),
+        StateError::Mode { .. } | StateError::NoneWhole { .. } | StateError::NotOurs { .. } => {
+            Failure::new(Exit::Config, error)
+        }
+    }
+}
+
+fn line(
+    config: &Config,
+    pulled: Option<Pulled>,
+    settings: Settings,
+    _store: Option<&CheckpointStore>,
+) -> Result<Line, Failure> {
+    let rows = match (&config.cassandra.schema, pulled) {
+        (_, Some(pulled)) => pulled.schema,
+        (Some(path), None) => crate::catalog::file::read(path).map_err(Failure::config)?,
+        (None, None) => cassandra_commitlog::SystemSchema::default(),
+    };
+    let (schema, _) = rows.resolve();
+    let wanted = Wanted { tables: config.cassandra.tables.clone(), ..Wanted::default() };
+    Ok(Line::new(Arc::new(schema), Encoder::new(settings), wanted))
+}
+
+fn keeper(
+    config: &Config,
+    acknowledges: bool,
+    gaps: Option<GapLog>,
+    observe: &Arc<Observe>,
+) -> Result<Keeper, Failure> {
+    let raw = CdcRaw::new(&config.cassandra.cdc_raw).on_done(config.cassandra.on_done.clone());
+    let spool = if acknowledges && config.spool.enabled {
+        let limits = spool::Limits { max_bytes: config.spool.max_bytes, min_free: config.spool.min_free };
+        let spool = Spool::open(&config.spool.directory, &config.cassandra.cdc_raw, limits);
+        Some(spool.map_err(spool_failure)?)
+    } else {
+        None
+    };
+    let observed = Arc::clone(observe);
+    let record: RecordGap = Box::new(move |name, kind, from| record(gaps.as_ref(), &observed, name, kind, from));
+    let beating = Arc::clone(observe);
+    Keeper::start(raw, spool, record, Box::new(move || beating.beat(Part::Keeper)))
+        .map_err(|error| Failure::io("start the thread that watches cdc_raw", error))
+}
+
+fn record(
+    gaps: Option<&GapLog>,
+    observe: &Observe,
+    name: cassandra_commitlog::SegmentName,
+    kind: GapKind,
+    from: Option<LogOffset>,
+) -> io::Result<()> {
+    let gaps = gaps.ok_or_else(|| io::Error::other("no gap records are kept"))?;
+    let gap = GapRecord {
+        segment: name.to_string(),
+        kind,
+        from: from.map(|from| from.0),
+        to: None,
+        entries: None,
+        at: jiff::Timestamp::now().as_second(),
+        ids_may_shift: false,
+    };
+    observe.metrics.gap_records.inc(kind.word());
+    gaps.record(&gap).map(drop)
+}
+
+fn spool_failure(error: SpoolError) -> Failure {
+    let exit = match error {
+        SpoolError::Locked(_) => Exit::Failed,
+        SpoolError::Io { .. } => Exit::Io,
+        SpoolError::ProtectedHardlinks { .. } => Exit::Permission,
+        _ => Exit::Config,
+    };
+    Failure::new(exit, error)
+}
+
+/// Settings of each new producer, as the configuration is then.
+fn kafka(current: &Current) -> MakeSettings {
+    let current = Arc::clone(current);
+    Box::new(move || {
+        let settings = current.lock().unwrap_or_else(PoisonError::into_inner).kafka.settings.clone();
+        Ok(KafkaSettings { lookup_timeout: LOOKUP, topic_limits: has_topic_limits(), ..settings })
+    })
+}
+
+/// In-process brokers, which tests use, do not know what a topic's limits are.
+fn has_topic_limits() -> bool {
+    !(cfg!(debug_assertions) && std::env::var_os("CASSANDRA_CDC_NO_TOPIC_LIMITS").is_some())
+}
+
+/// Another sink than Kafka, if one is wanted.
+fn sink(arguments: &Run) -> Result<Option<Sink>, Failure> {
+    let lines = |out: Box<dyn Write>| Sink::Lines(Lines::new(out, arguments.envelope, None));
+    if arguments.dry_run {
+        return Ok(Some(Sink::Count(Vec::new())));
+    }
+    Ok(match arguments.sink {
+        SinkKind::Kafka => None,
+        SinkKind::Stdout => Some(lines(Box::new(BufWriter::new(io::stdout())))),
+        SinkKind::File => {
+            let path = arguments.output.as_deref().unwrap_or_else(|| "".as_ref());
+            let file = File::options().append(true).create(true).open(path);
+            Some(lines(Box::new(BufWriter::new(file.map_err(|error| Failure::io(path.display(), error))?))))
+        }
+    })
+}
