@@ -261,10 +261,12 @@ class Round:
             self.service.resume()
             time.sleep(1)
         self.kafka.pause()
-        self.fill(lambda: segments.only_in_spool(self.cassandra, self.service.spool), 6 * SMALL_CDC_SPACE_MIB)
+        self.fill(lambda: len(segments.only_in_spool(self.cassandra, self.service.spool)) >= 3, 6 * SMALL_CDC_SPACE_MIB)
         self.kafka.resume()
         took = self.caught_up()
         foreign = self.service.metric('foreign_deletions_total')
+        if not foreign:
+            raise Wrong('the agent has not noticed that Cassandra deletes segments')
         self.restart_with(block_writes=True, space_mib=CDC_SPACE_MIB)
         return f'{foreign:.0f} segments deleted unread by Cassandra, caught up {took:.1f} s later'
 
