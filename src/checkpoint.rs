@@ -82,13 +82,16 @@ pub struct StateDir {
     directory: File,
 }
 
+/// The number of a generation and what it records, or why it can't be used.
+pub type Decoded = Result<(u64, Checkpoint), DecodeError>;
+
 /// What a state directory holds, read beside an agent that may be writing to it.
 #[derive(Debug)]
 pub struct Glance {
     /// Whether an agent holds the directory.
     pub held: bool,
-    /// The generations that are there, each with its number and what it records, or why it can't be used.
-    pub generations: Vec<(Generation, Result<(u64, Checkpoint), DecodeError>)>,
+    /// The generations that are there.
+    pub generations: Vec<(Generation, Decoded)>,
 }
 
 impl Glance {

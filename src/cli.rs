@@ -221,9 +221,10 @@ pub struct Replay {
     /// Segment files, or directories with segments
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// The schema as JSON of system_schema's rows (`schema pull` makes it); it decides alone
+    /// The schema as JSON of system_schema's rows (`schema pull` makes it); it decides alone. Without it the DDL in the
+    /// segments does: they must reach back to where their tables were made
     #[arg(long, value_name = "FILE")]
-    pub schema: PathBuf,
+    pub schema: Option<PathBuf>,
     /// Where events go
     #[arg(long, value_enum, default_value_t = SinkKind::Kafka)]
     pub sink: SinkKind,
@@ -339,11 +340,11 @@ pub struct Inspect {
     /// Segment files, or directories with segments
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// The schema as JSON of system_schema's rows; without it entries are shown, but not what is in them
+    /// The schema as JSON of system_schema's rows; it decides alone. Without it the DDL in the segments does
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
     /// Only entries that touch these tables
-    #[arg(long = "table", value_name = "PATTERN", requires = "schema")]
+    #[arg(long = "table", value_name = "PATTERN")]
     pub tables: Vec<String>,
     /// Show at most so many entries of each segment
     #[arg(long, value_name = "N")]

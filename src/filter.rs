@@ -129,9 +129,13 @@ impl Range {
 
     /// Whether anything of a segment can be inside.
     pub fn touches(&self, segment: SegmentId) -> bool {
-        let begun = !matches!(self.from, Some(End::Segment(from, _)) if segment < from);
         let ended = matches!(self.to, Some(End::Segment(to, _)) if segment > to);
-        begun && !ended
+        !self.begins_behind(segment) && !ended
+    }
+
+    /// Whether all of a segment lies before the range.
+    pub fn begins_behind(&self, segment: SegmentId) -> bool {
+        matches!(self.from, Some(End::Segment(from, _)) if segment < from)
     }
 
     /// Whether an entry that ends here is inside, as far as positions say.

@@ -1,19 +1,28 @@
 //! The straight line from an entry to its records.
 //!
-//! Owns: what becomes of an entry: its updates decoded, filtered, encoded and handed to the sink, its one outcome.
-//! Does not own: where entries come from (`walk`), where records go (`sink`), what is done (`progress`).
+//! Owns: what becomes of an entry: its updates decoded, filtered, encoded and handed to the sink, its one outcome; that
+//! each is decoded with the schema of its place. Does not own: where entries come from (`walk`), where records go
+//! (`sink`), what is done (`progress`), the schema's changes (`catalog::timeline`).
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use cassandra_commitlog::{
-    Decoder, Entry, FormatVersion, MutationError, PartitionUpdate, Position, Schema, SegmentName, TableId, system_table,
+    Decoder, Entry, FormatVersion, LogOffset, MutationError, PartitionUpdate, Position, RowChange, Schema, SegmentId,
+    SegmentName, SystemSchema, TableId, system_table,
 };
-use cassandra_event::{DeadLetter, Encoder, Record, Source, TooLarge};
+use cassandra_event::{DeadLetter, Encoder, Gap, Record, Source, TooLarge};
 use cassandra_progress::{Ledger, Outcome};
 
+use crate::catalog::timeline::Timeline;
 use crate::filter::{Range, Tables};
+use crate::observe;
+use crate::quarantine::Quarantine;
 use crate::sink::{Sink, SinkError};
+
+/// Keyspaces of a node's own that are no part of the schema.
+const LOCAL_KEYSPACES: [&str; 2] = ["system", "system_cluster_metadata"];
 
 /// What is wanted of the changes that are read.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +48,7 @@ impl Segment {
         Self { name, file_name: name.to_string() }
     }
 
-    /// Its parsed name.
+    /// Its name, parsed.
     pub fn name(&self) -> SegmentName {
         self.name
     }
@@ -65,6 +74,9 @@ pub enum Rejected {
     /// Its events would take more than may be.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// Kafka does not take its events.
+    #[error("Kafka refuses its events: {0}")]
+    Refused(String),
 }
 
 impl Rejected {
@@ -73,7 +85,13 @@ impl Rejected {
         match self {
             Self::Undecodable(error) => error.reason(),
             Self::TooLarge(_) => "too-large",
+            Self::Refused(_) => "refused",
         }
+    }
+
+    /// Whether a newer schema may help.
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Undecodable(MutationError::UnknownTable { .. } | MutationError::UnknownColumn { .. }))
     }
 }
 
@@ -86,23 +104,42 @@ pub struct Done {
     pub rejected: Option<Rejected>,
     /// Records made of it.
     pub records: usize,
+    /// Whether what follows is decoded with another schema.
+    pub schema_changed: bool,
 }
 
-/// Decoder and encoder of one schema.
+/// Decoder and encoder, and the schema that they work with.
 #[derive(Debug)]
 pub struct Line {
     decoder: Decoder,
+    /// What the schema follows; without it the decoder's is for good.
+    timeline: Option<Timeline>,
     encoder: Encoder,
     wanted: Wanted,
+    quarantine: Option<Quarantine>,
     records: Vec<Record>,
     /// The last table asked about: neighbouring entries tend to be of one.
     last_wanted: Option<(TableId, bool)>,
 }
 
 impl Line {
-    /// A line for this schema.
+    /// A line for this schema, whatever the log says.
     pub fn new(schema: Arc<Schema>, encoder: Encoder, wanted: Wanted) -> Self {
-        Self { decoder: Decoder::new(schema), encoder, wanted, records: Vec::new(), last_wanted: None }
+        Self {
+            decoder: Decoder::new(schema),
+            timeline: None,
+            encoder,
+            wanted,
+            quarantine: None,
+            records: Vec::new(),
+            last_wanted: None,
+        }
+    }
+
+    /// A line whose schema follows the DDL in the log.
+    pub fn following(timeline: Timeline, encoder: Encoder, wanted: Wanted) -> Self {
+        let schema = Arc::clone(timeline.schema());
+        Self { timeline: Some(timeline), ..Self::new(schema, encoder, wanted) }
     }
 
     /// The encoder, for topics and gap records.
@@ -110,30 +147,64 @@ impl Line {
         &self.encoder
     }
 
-    /// Takes one entry to the sink, and the ledger past it.
+    /// What the schema follows, where it follows the log.
+    pub fn timeline(&self) -> Option<&Timeline> {
+        self.timeline.as_ref()
+    }
+
+    /// The schema that the next entry is decoded with.
+    pub fn schema(&self) -> &Arc<Schema> {
+        self.timeline.as_ref().map_or(self.decoder.schema(), Timeline::schema)
+    }
+
+    /// The first of the wanted patterns that no table matches.
+    pub fn unmatched(&self) -> Option<String> {
+        self.wanted.tables.unmatched(self.schema().tables().iter())
+    }
+
+    /// The schema in numbers.
+    pub fn schema_status(&self) -> observe::Schema {
+        let source = if self.timeline.is_some() { "the log" } else { "a file" };
+        let tables = self.schema().tables();
+        let cdc_tables = tables.iter().filter(|table| table.cdc).count();
+        observe::Schema { source: source.to_owned(), tables: tables.len() as u64, cdc_tables: cdc_tables as u64 }
+    }
+
+    /// Takes in rows that were pulled from the node at this time, microseconds since 1970. See [`Timeline::merge`].
+    pub fn merge_schema(&mut self, pulled: &SystemSchema, at_micros: i64) -> bool {
+        self.timeline.as_mut().is_some_and(|timeline| timeline.merge(pulled, at_micros))
+    }
+
+    /// Goes back to the schema at the place where reading goes on. See [`Timeline::rewind`].
+    pub fn rewind_schema(
+        &mut self,
+        rank: impl Fn(SegmentId) -> Option<usize>,
+        segment: SegmentId,
+        acknowledged: LogOffset,
+    ) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.rewind(rank, (segment, acknowledged));
+        }
+    }
+
+    /// Forgets what the schema was before this place. See [`Timeline::forget_before`].
+    pub fn forget_schema_before(
+        &mut self,
+        rank: impl Fn(SegmentId) -> Option<usize>,
+        segment: SegmentId,
+        acknowledged: LogOffset,
+    ) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.forget_before(rank, (segment, acknowledged));
+        }
+    }
+
+    /// Keeps what the schema followed: before any progress that rests on it. See [`Timeline::save`].
     ///
     /// # Errors
-    /// The sink does not take it.
-    pub fn entry(
-        &mut self,
-        segment: &Segment,
-        version: FormatVersion,
-        entry: &Entry<'_>,
-        sink: &mut Sink,
-        ledger: &mut Ledger,
-    ) -> Result<Done, SinkError> {
-        let position = Position { segment: segment.name.id, offset: entry.end() };
-        let arena = sink.arena();
-        self.records.clear();
-        let source = Source { segment: &segment.file_name, position };
-        let (outcome, rejected) = self.updates(version, entry, &source, arena);
-        if let Some(error) = &rejected {
-            self.dead_letter(error, entry, version, &source, arena);
-        }
-        let records = self.records.len();
-        sink.send(&self.encoder, &self.records, ledger)?;
-        ledger.read_to(position, outcome);
-        Ok(Done { outcome, rejected, records })
+    /// It is not durable.
+    pub fn save_schema(&mut self) -> io::Result<()> {
+        self.timeline.as_mut().map_or(Ok(()), Timeline::save)
     }
 
     /// Which tables are wanted from now on.
@@ -142,62 +213,127 @@ impl Line {
         self.last_wanted = None;
     }
 
-    /// TEMPORARY.
-    pub fn entry_or_retry(
+    /// Keeps a copy of each dead letter's entry here too.
+    #[must_use]
+    pub fn keeping(self, quarantine: Option<Quarantine>) -> Self {
+        Self { quarantine, ..self }
+    }
+
+    /// Where copies of what can't be read are kept.
+    pub fn quarantine(&mut self) -> Option<&mut Quarantine> {
+        self.quarantine.as_mut()
+    }
+
+    /// Takes one entry to the sink, and the ledger past it.
+    ///
+    /// An entry of a table or column that the schema lacks is dead-lettered, unless the caller knows how to get a newer
+    /// schema (`may_retry`): then it is handed back as `None`, with nothing sent and nothing counted.
+    ///
+    /// # Errors
+    /// The sink does not take it.
+    pub fn entry(
         &mut self,
         segment: &Segment,
         version: FormatVersion,
         entry: &Entry<'_>,
-        _retry: bool,
+        may_retry: bool,
         sink: &mut Sink,
         ledger: &mut Ledger,
     ) -> Result<Option<Done>, SinkError> {
-        self.entry(segment, version, entry, sink, ledger).map(Some)
+        let position = Position { segment: segment.name.id, offset: entry.end() };
+        self.take_schema();
+        let arena = sink.arena();
+        let start = arena.len();
+        self.records.clear();
+        let source = Source { segment: &segment.file_name, position };
+        let mut changes = Vec::new();
+        let (outcome, rejected) = self.updates(version, entry, &source, arena, &mut changes);
+        let schema_changed = self.follow(position, changes);
+        if may_retry && rejected.as_ref().is_some_and(Rejected::is_unknown) {
+            arena.truncate(start);
+            return Ok(None);
+        }
+        if let Some(error) = &rejected {
+            self.dead_letter(error, entry, version, &source, arena);
+        }
+        self.send(position, outcome, sink, ledger)?;
+        Ok(Some(Done { outcome, rejected, records: self.records.len(), schema_changed }))
     }
-    /// TEMPORARY.
+
+    /// Takes what an entry says of the schema, and nothing else of it: for entries before the place where reading begins.
+    /// Says whether the schema changed.
+    pub fn entry_passed(&mut self, segment: &Segment, version: FormatVersion, entry: &Entry<'_>) -> bool {
+        let position = Position { segment: segment.name.id, offset: entry.end() };
+        self.take_schema();
+        let mut changes = Vec::new();
+        // What can't be decoded is told where it is to be published.
+        if let (Some(timeline), Ok(mut mutation)) = (&self.timeline, self.decoder.mutation(version, entry)) {
+            while let Ok(Some(update)) = mutation.next_update() {
+                changes.extend(timeline.changes_in(&update));
+            }
+        }
+        self.follow(position, changes)
+    }
+
+    /// Dead-letters an entry whose events Kafka does not take.
+    ///
+    /// # Errors
+    /// The sink does not take the dead letter.
     pub fn reject(
         &mut self,
         segment: &Segment,
         version: FormatVersion,
         entry: &Entry<'_>,
-        _detail: &str,
+        detail: &str,
         sink: &mut Sink,
         ledger: &mut Ledger,
     ) -> Result<Done, SinkError> {
-        self.entry(segment, version, entry, sink, ledger)
-    }
-    /// TEMPORARY.
-    pub fn rewind_schema(
-        &mut self,
-        _rank: impl Fn(cassandra_commitlog::SegmentId) -> Option<usize>,
-        _segment: cassandra_commitlog::SegmentId,
-        _offset: cassandra_commitlog::LogOffset,
-    ) {
-    }
-    /// TEMPORARY.
-    pub fn merge_schema(&mut self, _rows: &cassandra_commitlog::SystemSchema, _at: i64, _position: Option<Position>) {}
-    /// TEMPORARY.
-    pub fn save_schema(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-    /// TEMPORARY.
-    pub fn schema_status(&self) -> crate::observe::Schema {
-        crate::observe::Schema::default()
+        // Its DDL counts all the same.
+        let schema_changed = self.entry_passed(segment, version, entry);
+        let position = Position { segment: segment.name.id, offset: entry.end() };
+        let source = Source { segment: &segment.file_name, position };
+        let rejected = Rejected::Refused(detail.to_owned());
+        self.records.clear();
+        self.dead_letter(&rejected, entry, version, &source, sink.arena());
+        let outcome = Outcome::DeadLettered;
+        self.send(position, outcome, sink, ledger)?;
+        Ok(Done { outcome, rejected: Some(rejected), records: self.records.len(), schema_changed })
     }
 
     /// Sends a gap record.
     ///
     /// # Errors
     /// The sink does not take it.
-    pub fn gap(
-        &mut self,
-        gap: &cassandra_event::Gap<'_>,
-        sink: &mut Sink,
-        ledger: &mut Ledger,
-    ) -> Result<(), SinkError> {
+    pub fn gap(&mut self, gap: &Gap<'_>, sink: &mut Sink, ledger: &mut Ledger) -> Result<(), SinkError> {
         self.records.clear();
         self.encoder.gap(gap, sink.arena(), &mut self.records);
         sink.send(&self.encoder, &self.records, ledger)
+    }
+
+    fn send(
+        &mut self,
+        position: Position,
+        outcome: Outcome,
+        sink: &mut Sink,
+        ledger: &mut Ledger,
+    ) -> Result<(), SinkError> {
+        sink.send(&self.encoder, &self.records, ledger)?;
+        ledger.read_to(position, outcome);
+        Ok(())
+    }
+
+    /// The decoder works with the schema of the place. The encoder looks at every update's table by itself.
+    fn take_schema(&mut self) {
+        if let Some(timeline) = &self.timeline
+            && !Arc::ptr_eq(timeline.schema(), self.decoder.schema())
+        {
+            self.decoder = Decoder::new(Arc::clone(timeline.schema()));
+            self.last_wanted = None;
+        }
+    }
+
+    fn follow(&mut self, position: Position, changes: Vec<RowChange>) -> bool {
+        !changes.is_empty() && self.timeline.as_mut().is_some_and(|timeline| timeline.apply(position, changes))
     }
 
     /// Decodes, filters and encodes the updates of an entry.
@@ -207,6 +343,7 @@ impl Line {
         entry: &Entry<'_>,
         source: &Source<'_>,
         arena: &mut Vec<u8>,
+        changes: &mut Vec<RowChange>,
     ) -> (Outcome, Option<Rejected>) {
         let (mut published, mut filtered) = (false, false);
         let mut mutation = match self.decoder.mutation(version, entry) {
@@ -217,7 +354,11 @@ impl Line {
         loop {
             match mutation.next_update() {
                 Ok(None) => break,
-                Ok(Some(update)) if !update.table.cdc => {}
+                Ok(Some(update)) if !update.table.cdc => {
+                    if let Some(timeline) = &self.timeline {
+                        changes.extend(timeline.changes_in(&update));
+                    }
+                }
                 Ok(Some(update)) => {
                     let wanted = inside
                         && wants_table(&self.wanted.tables, &mut self.last_wanted, &update)
@@ -233,6 +374,10 @@ impl Line {
                 }
                 // A system table that the schema does not have is not CDC, and all of a mutation is of one keyspace.
                 Err(MutationError::UnknownTable { id }) if system_table(id).is_some() => break,
+                // Nobody can give a table of these CDC, and no DDL is in them.
+                Err(MutationError::UnknownColumn { keyspace, .. }) if LOCAL_KEYSPACES.contains(&keyspace.as_str()) => {
+                    break;
+                }
                 Err(error) if inside => return (Outcome::DeadLettered, Some(error.into())),
                 Err(_) => {
                     filtered = true;
@@ -276,6 +421,9 @@ impl Line {
             bytes: entry.body,
         };
         self.encoder.dead_letter(&letter, arena, &mut self.records);
+        if let Some(Err(error)) = self.quarantine.as_mut().map(|quarantine| quarantine.keep_entry(&letter)) {
+            tracing::warn!(segment = letter.segment, %error, "no copy is in the quarantine; the dead letter has it");
+        }
     }
 }
 

@@ -49,7 +49,6 @@ use crate::lifecycle::{self, Extent, ReadTo};
 use crate::line::Line;
 use crate::mapped::Access;
 use crate::observe::{HoldReason, Identity, Observe, Part};
-use crate::quarantine::Quarantine;
 use crate::sink::{Sink, SinkError};
 use crate::spool;
 
@@ -144,8 +143,6 @@ pub struct Parts {
     pub store: Option<CheckpointStore>,
     /// Gap records.
     pub gaps: Option<GapLog>,
-    /// Copies of what could not be decoded.
-    pub quarantine: Option<Quarantine>,
     /// The node's own schema.
     pub schema: SchemaSource,
     /// Whose segments these are.
@@ -165,7 +162,6 @@ pub struct Pump {
     checkpoint: Checkpoint,
     store: Option<CheckpointStore>,
     gaps: Option<GapLog>,
-    quarantine: Option<Quarantine>,
     schema: SchemaSource,
     observe: Arc<Observe>,
     report: report::Reporter,
@@ -182,6 +178,8 @@ pub struct Pump {
     glance: Duration,
     dirty: bool,
     saved: Option<Instant>,
+    /// Where the newest generation goes on.
+    saved_place: Option<(SegmentId, LogOffset)>,
     generation: u64,
     totals: Totals,
     events: u64,
@@ -212,7 +210,6 @@ impl Pump {
             checkpoint: parts.checkpoint,
             store: parts.store,
             gaps: parts.gaps,
-            quarantine: parts.quarantine,
             schema: parts.schema,
             observe: parts.observe,
             report,
@@ -226,6 +223,7 @@ impl Pump {
             glance: GLANCE,
             dirty: false,
             saved: None,
+            saved_place: None,
             generation: 0,
             totals: Totals::default(),
             events: 0,
@@ -309,11 +307,6 @@ impl Pump {
             std::thread::sleep(self.glance);
         }
         Ok(())
-    }
-
-    /// Whether a look after this one was published.
-    pub fn has_newer_scan(&self, scan: &Scan) -> bool {
-        self.keeper.latest().number > scan.number
     }
 
     /// Whether all that this look shows, and that may be read, is published and acknowledged, and nothing is about to end.
@@ -435,13 +428,22 @@ impl Pump {
 
     /// The schema as it was where reading goes on.
     fn rewind_schema(&mut self) {
-        let order: Vec<SegmentId> = self.checkpoint.segments.iter().map(|record| record.identity().segment).collect();
-        let is_open = |state: SegmentState| state == SegmentState::Reading;
-        let start = self.checkpoint.segments.iter().find(|record| is_open(record.state()));
-        let rank = |id: SegmentId| order.iter().position(|known| *known == id);
-        if let Some(record) = start {
-            self.line.rewind_schema(rank, record.identity().segment, record.acknowledged());
+        if let Some((segment, position)) = self.place() {
+            let order = self.order();
+            self.line.rewind_schema(|id| order.iter().position(|known| *known == id), segment, position);
         }
+    }
+
+    /// Where reading goes on behind what is acknowledged.
+    fn place(&self) -> Option<(SegmentId, LogOffset)> {
+        let open = |record: &&SegmentRecord| record.state() == SegmentState::Reading;
+        let record = self.checkpoint.segments.iter().find(open)?;
+        Some((record.identity().segment, record.acknowledged()))
+    }
+
+    /// The segments in the order in which they are read.
+    fn order(&self) -> Vec<SegmentId> {
+        self.checkpoint.segments.iter().map(|record| record.identity().segment).collect()
     }
 
     fn stop_at(&mut self, mut hold: Hold) {
@@ -464,8 +466,7 @@ impl Pump {
     /// What the node said of its schema without a reason.
     fn take_news(&mut self) {
         if let Some(pulled) = self.schema.news() {
-            let position = self.delivery.ledger.read_position();
-            self.line.merge_schema(&pulled.schema, schema::pulled_at(), position);
+            self.line.merge_schema(&pulled.schema, schema::pulled_at());
         }
     }
 
@@ -541,7 +542,6 @@ impl Pump {
             isolation,
             checkpoint: &mut self.checkpoint,
             schema: &mut self.schema,
-            quarantine: self.quarantine.as_mut(),
             gaps: self.gaps.as_ref(),
             observe: &self.observe,
             events: &mut self.events,

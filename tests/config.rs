@@ -103,6 +103,9 @@ fn a_secret_is_never_printed() {
     let place =
         Place::new("[kafka]\nbootstrap = \"127.0.0.1:1\"\n[kafka.librdkafka]\n\"sasl.password\" = \"canary\"\n");
     fs::write(place.path("properties"), "ssl.key.password=canary\n").unwrap();
+    for name in ["c.toml", "properties"] {
+        fs::set_permissions(place.path(name), Permissions::from_mode(0o644)).unwrap();
+    }
     let file = format!("kafka.properties_file={}", place.path("properties").display());
     for arguments in [
         &["config", "show", "--effective", "--set", &file][..],
@@ -113,6 +116,9 @@ fn a_secret_is_never_printed() {
     ] {
         let ran = place.run(arguments, |_| {});
         assert!(!ran.text().contains("canary") && !ran.err.contains("canary"), "{arguments:?}");
+        if arguments.contains(&"check") {
+            assert_eq!(ran.text().matches("everybody can read").count(), 2, "{}", ran.text());
+        }
         if arguments.contains(&"show") {
             let masked = ran.text().matches("********").count();
             assert_eq!(masked, if arguments.contains(&file.as_str()) { 2 } else { 1 }, "{}", ran.text());
@@ -199,5 +205,5 @@ fn a_check_names_what_would_lose_changes() {
     let findings = run(&["-o", "jsonl", "--set", "spool.enabled=true", "--set", "spool.min_free=1MiB"]).events();
     assert_eq!(levels(&findings, "spool"), ["fail"], "{findings:#?}");
     let table = run(&[]);
-    assert!(table.text().contains("what to do") && table.text().contains("set cdc_enabled: true"));
+    assert!(table.text().contains("fail  cassandra.yaml") && table.text().contains("-> set cdc_enabled: true"));
 }

@@ -15,6 +15,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
+use support::load::own_case;
 use support::{Laid, Ran, position, program, run, segment_id};
 
 fn segment(event: &Value) -> i64 {
@@ -102,6 +103,72 @@ fn tables_and_keys_are_filtered() {
     let keys: BTreeSet<String> = all.iter().map(|event| event["key"].to_string()).collect();
     let by_key: usize = keys.iter().map(|key| laid.replay(["--key", key]).events().len()).sum();
     assert_eq!(by_key, all.len());
+}
+
+#[test]
+fn without_a_schema_file_the_log_tells() {
+    for name in
+        ["3.11-types", "4.0-mutations", "4.1-demo", "4.1-encrypted", "5.0-types", "5.0none-mutations", "6.0-types"]
+    {
+        let laid = Laid::own(name);
+        let (with, without) = (laid.replay::<&str>([]).expect(0), laid.replay_alone::<&str>([]).expect(0));
+        assert!(!with.out.is_empty() && with.out == without.out, "{name}");
+    }
+}
+
+/// Which changes: with the schema of the end, tables that are gone by then are unknown, and CDC is as it is then. With
+/// the log's own nothing is unknown, and CDC is as it was.
+#[test]
+fn the_log_tells_the_schema_of_every_moment() {
+    for release in ["3.11", "4.0", "4.1", "5.0", "5.0none", "6.0"] {
+        let case = own_case(&format!("{release}-schema"));
+        let laid = Laid::new(&case);
+        let what = |event: &Value| (at(event), event["table_id"].to_string(), event["digest"].to_string());
+        let with = laid.replay::<&str>([]).events();
+        let ran = laid.replay_alone::<&str>([]).expect(0);
+        let without = ran.events();
+        assert_eq!(ran.summary().undecodable, 0, "{release}");
+        let (old, new): (BTreeSet<_>, BTreeSet<_>) =
+            (with.iter().map(what).collect(), without.iter().map(what).collect());
+        let only = |of: &[Value], other: &BTreeSet<_>| -> Vec<String> {
+            let only = of.iter().filter(|event| !other.contains(&what(event)));
+            only.map(|event| event["table"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(only(&with, &new), ["switched", "switched"], "{release}");
+        assert_eq!(only(&without, &old), ["phoenix", "gone"], "{release}");
+        assert!(without.iter().map(at).is_sorted(), "{release}");
+
+        // A column that was renamed, a type that grew, a column that was dropped: as they were when it was written.
+        let evolving: Vec<&Value> = without.iter().filter(|event| event["table"] == "evolving").collect();
+        let row = |event: &Value| event["rows"][0].clone();
+        assert!(row(evolving[0])["clustering"].get("step").is_some(), "{release}");
+        assert_eq!(row(evolving[0])["cells"]["at"]["value"], serde_json::json!({"lat": 1.0, "lon": 2.0}), "{release}");
+        assert!(row(evolving.last().unwrap())["clustering"].get("stage").is_some(), "{release}");
+    }
+}
+
+/// DDL before the place where a replay begins counts, in that segment and in those before it.
+#[test]
+fn without_a_schema_file_a_replay_may_begin_anywhere() {
+    let laid = Laid::new(&own_case("5.0-schema"));
+    let all = laid.replay_alone::<&str>([]).expect(0).events();
+    for middle in [&all[3], &all[all.len() / 2], &all[all.len() - 2]] {
+        let place = format!("{}:{}", segment(middle), position(middle));
+        let head = laid.replay_alone(["--to", &place]).expect(0).events();
+        let tail = laid.replay_alone(["--from", &place]).expect(0).events();
+        assert_eq!([head, tail].concat(), all, "{place}");
+    }
+}
+
+#[test]
+fn without_a_schema_file_a_pattern_without_a_table_is_told_at_the_end() {
+    let laid = Laid::own("4.1-demo");
+    let ran = laid.replay_alone(["--table", "shop.orders", "--table", "shop.order"]).expect(0);
+    assert_eq!(ran.events().len(), laid.replay(["--table", "shop.orders"]).events().len());
+    assert!(ran.err.contains("no table of these segments matches \"shop.order\""), "{}", ran.err);
+    let last = laid.segments().swap_remove(1);
+    let ran = run(args!["replay", "--sink", "stdout", last]).expect(65);
+    assert!(ran.err.contains("unknown-table") && ran.err.contains("schema pull"), "{}", ran.err);
 }
 
 #[test]

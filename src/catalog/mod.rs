@@ -1,7 +1,7 @@
-//! Where schema and identity come from: a node over CQL, or a file.
+//! Where schema and identity come from: a node over CQL, a file, or the log.
 //!
-//! Owns: reading both into [`SystemSchema`] rows. Does not own: what rows mean (`cassandra-commitlog` resolves them), nor
-//! which source counts when, nor how DDL in the log changes them.
+//! Owns: reading the first two into [`SystemSchema`] rows, and what DDL in the log made of them at which place
+//! (`timeline`). Does not own: what rows and changes mean (`cassandra-commitlog`), which source counts when.
 
 use std::fmt;
 
@@ -9,6 +9,7 @@ use cassandra_commitlog::SystemSchema;
 
 pub mod cql;
 pub mod file;
+pub mod timeline;
 
 /// Who the node is, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]

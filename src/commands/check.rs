@@ -3,9 +3,8 @@
 //! Owns: the findings, and how they are printed. Does not own: what is looked at (the modules below). Nothing is
 //! changed: the one thing that is made is a link in the spool's directory, and it is gone before the next look.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde_json::{Value, json};
 
 use super::print;
@@ -14,6 +13,7 @@ use crate::config::Config;
 use crate::exit::{Ending, Exit};
 
 mod disk;
+mod files;
 mod node;
 mod schema;
 mod state;
@@ -80,6 +80,7 @@ pub(super) fn run(arguments: &ConfigArgs, output: Output) -> Ending {
         Ok(loaded) => {
             let file = loaded.file.as_ref().map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
             report.ok("configuration", file);
+            files::look(&loaded, &mut report);
             look(&loaded.config, &mut report);
         }
     }
@@ -101,14 +102,19 @@ fn look(config: &Config, report: &mut Report) {
     topics::look(config, schema.as_ref(), report);
 }
 
+/// A line each, and what to do below it: side by side they would be wider than any terminal.
 fn as_table(report: &Report) -> String {
-    let mut listing = Table::new();
-    listing.load_style(UTF8_HORIZONTAL_ONLY).set_header(["", "what", "found", "what to do"]);
-    for finding in &report.0 {
-        let level = finding.level.to_string();
-        listing.add_row([level.as_str(), finding.subject, &finding.found, &finding.fix]);
+    let mut text = String::new();
+    let width = report.0.iter().map(|finding| finding.subject.len()).max().unwrap_or_default();
+    for Finding { subject, level, found, fix } in &report.0 {
+        let indent = format!("\n{:1$}", "", width + 8);
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{:<4}  {subject:<width$}  {}", level.to_string(), found.replace('\n', &indent));
+        if !fix.is_empty() {
+            let _ = writeln!(text, "{:1$}-> {fix}", "", width + 8);
+        }
     }
-    format!("{listing}\n")
+    text
 }
 
 fn as_json(finding: &Finding) -> Value {

@@ -13,10 +13,13 @@ use super::schema_of;
 use crate::catalog::Pulled;
 use crate::catalog::cql::{self, Contact};
 use crate::cli::ConfigArgs;
-use crate::config::Config;
+use crate::config::{Config, Kafka};
 use crate::exit::{Exit, Failure};
 use crate::filter::Tables;
 use crate::kafka::KafkaSettings;
+
+/// An encoder's settings on a node of this cluster and host id.
+pub(super) type EventSettings = Box<dyn Fn(&str, &str) -> Settings>;
 
 /// What is configured.
 pub(super) struct Configured {
@@ -34,14 +37,14 @@ pub(super) struct Configured {
     pub(super) tables: Tables,
     /// Where records go.
     pub(super) kafka: KafkaSettings,
-    /// How events of a cluster and host look.
-    pub(super) events: Box<dyn Fn(&str, &str) -> Settings>,
+    /// How events look.
+    pub(super) events: EventSettings,
 }
 
 /// Reads the configuration.
 pub(super) fn open(arguments: &ConfigArgs) -> Result<Configured, Failure> {
     let Config { cassandra, state, kafka, .. } = Config::load(arguments)?.config;
-    let events = kafka.events;
+    let Kafka { settings, events, .. } = kafka;
     Ok(Configured {
         state: state.directory,
         agent: state.agent,
@@ -49,35 +52,33 @@ pub(super) fn open(arguments: &ConfigArgs) -> Result<Configured, Failure> {
         schema: cassandra.schema,
         contact: cassandra.contact,
         tables: cassandra.tables,
-        kafka: kafka.settings,
+        kafka: settings,
         events: Box::new(move |cluster, host_id| events.settings(cluster, host_id)),
     })
 }
 
 impl Configured {
-    /// Cluster and host id: as typed, or the node's own words.
+    /// Cluster and host id: the node's own words, or as typed where it can't be asked.
     pub(super) fn identity(&self) -> Result<(String, String), Failure> {
-        match &self.node {
-            Some(node) => Ok(node.clone()),
-            None => self.pull().map(|pulled| (pulled.identity.cluster_name, pulled.identity.host_id)),
-        }
+        let identity = self.pull().map(|pulled| (pulled.identity.cluster_name, pulled.identity.host_id));
+        or_told(identity, self.node.clone().map(Ok), "cassandra.cluster and cassandra.host_id count instead")
     }
 
-    /// Today's schema: the file's, or the node's.
+    /// Today's schema: the node's, or the file's where it can't be asked.
     pub(super) fn schema(&self) -> Result<Arc<Schema>, Failure> {
-        if let Some(path) = &self.schema {
-            return schema_of(path);
-        }
-        let (schema, problems) = self.pull()?.schema.resolve();
-        for problem in problems {
-            eprintln!("cassandra-cdc: {problem}");
-        }
-        Ok(Arc::new(schema))
+        let pulled = self.pull().map(|pulled| {
+            let (schema, problems) = pulled.schema.resolve();
+            for problem in problems {
+                eprintln!("cassandra-cdc: {problem}");
+            }
+            Arc::new(schema)
+        });
+        or_told(pulled, self.schema.as_deref().map(schema_of), "cassandra.schema counts instead")
     }
 
     fn pull(&self) -> Result<Pulled, Failure> {
         let Some(contact) = &self.contact else {
-            let text = "set cassandra.contact, so that the node can be asked; or cassandra.cluster, cassandra.host_id and \
+            let text = "no node can be asked: set cassandra.contact, or cassandra.cluster, cassandra.host_id and \
                         cassandra.schema";
             return Err(Failure::text(Exit::Config, text));
         };
@@ -86,5 +87,18 @@ impl Configured {
             .build()
             .map_err(|error| Failure::io("start the CQL client", error))?;
         runtime.block_on(cql::pull(contact)).map_err(|error| Failure::new(Exit::Unreachable, error))
+    }
+}
+
+/// What the node says, or else what is configured.
+fn or_told<T>(asked: Result<T, Failure>, told: Option<Result<T, Failure>>, note: &str) -> Result<T, Failure> {
+    match (asked, told) {
+        (Err(failure), Some(told)) => {
+            if failure.exit == Exit::Unreachable {
+                eprintln!("cassandra-cdc: {failure}; {note}");
+            }
+            told
+        }
+        (asked, _) => asked,
     }
 }

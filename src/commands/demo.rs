@@ -108,7 +108,6 @@ fn pump(folder: &Path, cdc_raw: &Path, line: Line, broker: &DemoBroker, node: No
         checkpoint: Checkpoint { node, ..Checkpoint::default() },
         store: Some(loaded.store),
         gaps: None,
-        quarantine: None,
         schema: SchemaSource::new(None),
         identity: Identity::default(),
         observe,

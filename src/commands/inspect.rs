@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use cassandra_commitlog::{
     Codec, Decoder, Descriptor, Entry, FormatVersion, MutationError, PartitionUpdate, Plaintext, Position, Schema,
-    Section,
+    SchemaStore, Section,
 };
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Settings, Source, TopicTemplate, Unit};
 use serde_json::{Value, json};
 
 use super::schema_of;
+use crate::catalog::timeline::Timeline;
 use crate::cli::{Inspect, InspectOutput};
 use crate::exit::{Ending, Exit, Failure};
 use crate::filter::Tables;
@@ -33,7 +34,7 @@ pub(super) fn run(arguments: &Inspect) -> Ending {
         output: arguments.output,
         limit: arguments.limit.unwrap_or(u64::MAX),
         tables,
-        contents: schema.map(Contents::new).transpose()?,
+        contents: Contents::new(schema)?,
         first: true,
     };
     let mut damaged = false;
@@ -51,11 +52,13 @@ fn cannot_write(error: io::Error) -> Failure {
 /// What it takes to look into entries.
 struct Contents {
     decoder: Decoder,
+    /// What the schema follows where none is given.
+    timeline: Option<Timeline>,
     encoder: Encoder,
 }
 
 impl Contents {
-    fn new(schema: Arc<Schema>) -> Result<Self, Failure> {
+    fn new(schema: Option<Arc<Schema>>) -> Result<Self, Failure> {
         let topic = TopicTemplate::new("{keyspace}.{table}", "").map_err(|error| Failure::new(Exit::Bug, error))?;
         let encoder = Encoder::new(Settings {
             format: Format::Json,
@@ -68,34 +71,52 @@ impl Contents {
             cluster: "unknown".to_owned(),
             host_id: "unknown".to_owned(),
         });
-        Ok(Self { decoder: Decoder::new(schema), encoder })
+        let (schema, timeline) = match schema {
+            Some(schema) => (schema, None),
+            None => {
+                let timeline = Timeline::new(SchemaStore::new());
+                (Arc::clone(timeline.schema()), Some(timeline))
+            }
+        };
+        Ok(Self { decoder: Decoder::new(schema), timeline, encoder })
     }
 
-    /// The updates of an entry as events, and what kept the rest from being read.
+    /// The updates of an entry as events, as far as its tables are among these, and what kept the rest from being read.
+    /// With no tables at all the schema goes on, and nothing is shown.
     fn updates(
         &mut self,
         file_name: &str,
         position: Position,
         version: FormatVersion,
         entry: &Entry<'_>,
-        tables: &Tables,
+        tables: Option<&Tables>,
     ) -> (Vec<Value>, Option<MutationError>) {
-        let mut updates = Vec::new();
+        let (mut updates, mut changes) = (Vec::new(), Vec::new());
         let source = Source { segment: file_name, position };
         let mut mutation = match self.decoder.mutation(version, entry) {
             Ok(mutation) => mutation,
             Err(error) => return (updates, Some(error)),
         };
-        loop {
+        let error = loop {
             match mutation.next_update() {
-                Ok(None) => return (updates, None),
-                Ok(Some(update)) if tables.want(update.table) => {
-                    updates.push(event(&mut self.encoder, &update, &source))
+                Ok(None) => break None,
+                Ok(Some(update)) => {
+                    if let Some(timeline) = &self.timeline {
+                        changes.extend(timeline.changes_in(&update));
+                    }
+                    if tables.is_some_and(|tables| tables.want(update.table)) {
+                        updates.push(event(&mut self.encoder, &update, &source));
+                    }
                 }
-                Ok(Some(_)) => {}
-                Err(error) => return (updates, Some(error)),
+                Err(error) => break Some(error),
             }
+        };
+        if let Some(timeline) = &mut self.timeline
+            && timeline.apply(position, changes)
+        {
+            self.decoder = Decoder::new(Arc::clone(timeline.schema()));
         }
+        (updates, error)
     }
 }
 
@@ -113,7 +134,7 @@ struct Inspector<'o> {
     output: InspectOutput,
     limit: u64,
     tables: Tables,
-    contents: Option<Contents>,
+    contents: Contents,
     first: bool,
 }
 
@@ -145,7 +166,11 @@ impl Inspector<'_> {
                 Seen::Entry(entry) if shown < self.limit => {
                     self.entry(&file_name, descriptor.version, segment, &entry, &mut shown)
                 }
-                Seen::Entry(_) => Ok(()),
+                Seen::Entry(entry) => {
+                    let position = Position { segment: segment.name.id, offset: entry.end() };
+                    self.contents.updates(&file_name, position, descriptor.version, &entry, None);
+                    Ok(())
+                }
             };
             match listed {
                 Ok(()) => ControlFlow::Continue(()),
@@ -208,10 +233,7 @@ impl Inspector<'_> {
         shown: &mut u64,
     ) -> io::Result<()> {
         let position = Position { segment: segment.name.id, offset: entry.end() };
-        let (updates, error) = match &mut self.contents {
-            Some(contents) => contents.updates(file_name, position, version, entry, &self.tables),
-            None => (Vec::new(), None),
-        };
+        let (updates, error) = self.contents.updates(file_name, position, version, entry, Some(&self.tables));
         if !self.tables.is_empty() && updates.is_empty() {
             return Ok(());
         }

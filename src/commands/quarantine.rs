@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cassandra_commitlog::Schema;
-use cassandra_event::{Encoder, Settings};
+use cassandra_event::Encoder;
 use cassandra_progress::{Ledger, Outcome, Window};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -22,7 +22,6 @@ use super::print;
 use super::replay::setup::{kafka_failure, sink_failure};
 use crate::cli::{Output, QuarantineCommand};
 use crate::exit::{Ending, Exit, Failure};
-use crate::filter::Tables;
 use crate::interrupt;
 use crate::kafka::{KafkaError, Publisher};
 use crate::line::{Line, Segment, Wanted};
@@ -146,12 +145,9 @@ fn retry(quarantine: &mut Quarantine, names: &[String], configured: &Configured)
     publisher.on_wait(|_| if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
     let max_record_bytes = record_limit(&mut publisher, &schema, configured)?;
     let mut retry = Retry {
+        configured,
         schema,
-        tables: configured.tables.clone(),
-        settings: Box::new(|cluster, host| {
-            let settings = (configured.events)(cluster, host);
-            Settings { max_record_bytes: settings.max_record_bytes.min(max_record_bytes), ..settings }
-        }),
+        max_record_bytes,
         lines: HashMap::new(),
         sink: Sink::Kafka(Box::new(KafkaSink::new(publisher))),
         ledger: Ledger::new(Window::default()),
@@ -161,7 +157,7 @@ fn retry(quarantine: &mut Quarantine, names: &[String], configured: &Configured)
         let mut sent = Vec::new();
         for (name, entry) in batch {
             match retry.send(entry)? {
-                Ok(records) => sent.push((name, records)),
+                Ok(()) => sent.push(name),
                 Err(why) => {
                     eprintln!("{name}: kept: {why}");
                     left += 1;
@@ -169,9 +165,9 @@ fn retry(quarantine: &mut Quarantine, names: &[String], configured: &Configured)
             }
         }
         retry.deliver()?;
-        for (name, records) in sent {
+        for name in sent {
             quarantine.drop_item(name).map_err(|error| Failure::io(name, error))?;
-            eprintln!("{name}: published in {records} records, and dropped");
+            eprintln!("{name}: published, and dropped");
         }
     }
     Ok(if left == 0 { Exit::Fine } else { Exit::Failed })
@@ -191,8 +187,11 @@ fn record_limit(publisher: &mut Publisher, schema: &Schema, configured: &Configu
     Ok(limit)
 }
 
+/// Entries by the names of their items.
+type Entries = Vec<(String, Box<KeptEntry>)>;
+
 /// The entries to be tried again, in log order, and how many of the chosen items can't be.
-fn chosen(quarantine: &Quarantine, names: &[String]) -> Result<(Vec<(String, Box<KeptEntry>)>, usize), Failure> {
+fn chosen(quarantine: &Quarantine, names: &[String]) -> Result<(Entries, usize), Failure> {
     let all = || {
         let items = quarantine.items().map_err(|error| Failure::io("list the quarantine", error))?;
         Ok(items.into_iter().filter(|item| item.kind == Kind::Entry).map(|item| item.name).collect())
@@ -218,9 +217,9 @@ fn chosen(quarantine: &Quarantine, names: &[String]) -> Result<(Vec<(String, Box
 
 /// Kept entries on their way to Kafka.
 struct Retry<'a> {
+    configured: &'a Configured,
     schema: Arc<Schema>,
-    tables: Tables,
-    settings: Box<dyn Fn(&str, &str) -> Settings + 'a>,
+    max_record_bytes: usize,
     /// By cluster and host id: an entry keeps the id that it had.
     lines: HashMap<(String, String), Line>,
     sink: Sink,
@@ -228,26 +227,28 @@ struct Retry<'a> {
 }
 
 impl Retry<'_> {
-    /// Hands over the records of an entry, or says why there are none.
-    fn send(&mut self, kept: &KeptEntry) -> Result<Result<usize, String>, Failure> {
+    /// Hands over the records of an entry, or says why it does not.
+    fn send(&mut self, kept: &KeptEntry) -> Result<Result<(), String>, Failure> {
         let line = self.lines.entry((kept.cluster.clone(), kept.host_id.clone())).or_insert_with(|| {
-            let encoder = Encoder::new((self.settings)(&kept.cluster, &kept.host_id));
-            Line::new(Arc::clone(&self.schema), encoder, Wanted { tables: self.tables.clone(), ..Wanted::default() })
+            let mut settings = (self.configured.events)(&kept.cluster, &kept.host_id);
+            settings.max_record_bytes = self.max_record_bytes;
+            let wanted = Wanted { tables: self.configured.tables.clone(), ..Wanted::default() };
+            Line::new(Arc::clone(&self.schema), Encoder::new(settings), wanted)
         });
         let (segment, entry) = (Segment::new(kept.segment), kept.entry());
         // First to nowhere: what still can't be decoded has its dead letter already.
         let (mut nowhere, mut nothing) = (Sink::Count(Vec::new()), Ledger::new(Window::default()));
-        let tried = line.entry(&segment, kept.version, &entry, &mut nowhere, &mut nothing).map_err(sink_failure)?;
-        match (tried.rejected, tried.outcome) {
-            (Some(error), _) => return Ok(Err(format!("still {}: {error}", error.reason()))),
-            (None, Outcome::Published) => {}
-            (None, _) => {
+        let tried = line.entry(&segment, kept.version, &entry, false, &mut nowhere, &mut nothing);
+        match tried.map_err(sink_failure)?.map(|done| (done.rejected, done.outcome)) {
+            Some((Some(error), _)) => return Ok(Err(format!("still {}: {error}", error.reason()))),
+            Some((None, Outcome::Published)) => {}
+            _ => {
                 let text = "nothing in it is of a wanted table with cdc = true; `quarantine drop` drops it";
                 return Ok(Err(text.to_owned()));
             }
         }
-        match line.entry(&segment, kept.version, &entry, &mut self.sink, &mut self.ledger) {
-            Ok(done) => Ok(Ok(done.records)),
+        match line.entry(&segment, kept.version, &entry, false, &mut self.sink, &mut self.ledger) {
+            Ok(_) => Ok(Ok(())),
             Err(SinkError::Kafka(error @ (KafkaError::MissingTopic { .. } | KafkaError::TooLarge { .. }))) => {
                 Ok(Err(error.to_string()))
             }

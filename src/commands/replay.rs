@@ -6,12 +6,14 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::{Codec, LogOffset, Plaintext, Position, SegmentName, Structure, Tail};
-use cassandra_event::{Encoder, Gap, GapKind, Record};
+use cassandra_commitlog::{
+    Codec, Entry, FormatVersion, LogOffset, Plaintext, Position, SchemaStore, SegmentName, Structure, Tail,
+};
+use cassandra_event::{Encoder, Gap, GapKind};
 use cassandra_progress::{Ledger, Outcome, Tally, Totals, Window};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::schema_of;
+use crate::catalog::timeline::Timeline;
 use crate::cli::{KeyKind, Replay};
 use crate::exit::{Ending, Exit, Failure};
 use crate::filter::{End, Range, Tables};
@@ -47,15 +49,11 @@ pub(super) fn run(arguments: &Replay) -> Ending {
     let range = Range::new(end(&arguments.from)?, end(&arguments.to)?)?;
     let mut settings = setup::settings(&arguments.events, &arguments.cluster, &arguments.host_id)?;
     let keys = KeySource::of(&arguments.key_store)?;
-    let schema = schema_of(&arguments.schema)?;
-    if let Some(pattern) = tables.unmatched(schema.tables().iter()) {
-        let text = format!("{}: no table matches {pattern:?}", arguments.schema.display());
-        return Err(Failure::text(Exit::Config, text));
-    }
+    let schema = arguments.schema.as_deref().map(|path| setup::fixed_schema(path, &tables)).transpose()?;
     if arguments.key.is_some() && arguments.events.key_format == KeyKind::Raw {
         return Err(Failure::text(Exit::Usage, "--key names a JSON key: it needs --key-format json"));
     }
-    let key = arguments.key.as_deref().map(|key| setup::key_filter(key, &schema, &tables)).transpose()?;
+    let key = arguments.key.as_deref().map(|key| setup::key_filter(key, schema.as_deref(), &tables)).transpose()?;
     let segments = segments::find(&arguments.paths)?;
     let mut resume = arguments.resume.as_deref().map(|path| ResumeFile::open(path, &what(arguments))).transpose()?;
     let from = match resume.as_ref().and_then(ResumeFile::place) {
@@ -66,10 +64,16 @@ pub(super) fn run(arguments: &Replay) -> Ending {
         check_key(segment, &keys)?;
     }
     let (mut sink, output) = setup::sink(arguments)?;
-    setup::check_topics(&mut sink, &mut settings, &schema, &tables)?;
+    if let Some(schema) = &schema {
+        setup::check_topics(&mut sink, &mut settings, schema, &tables)?;
+    }
     interrupt::watch(PATIENCE, false);
+    let (encoder, wanted) = (Encoder::new(settings), Wanted { tables, range, key });
     let mut replay = Replaying {
-        line: Line::new(schema, Encoder::new(settings), Wanted { tables, range, key }),
+        line: match schema {
+            Some(schema) => Line::new(schema, encoder, wanted),
+            None => Line::following(Timeline::new(SchemaStore::new()), encoder, wanted),
+        },
         sink,
         ledger: Ledger::new(Window::default()),
         names: segments.iter().map(|segment| segment.name).collect(),
@@ -182,13 +186,43 @@ impl Replaying {
     ) -> Result<(), Failure> {
         for (at, segment) in segments.iter().enumerate() {
             let start = match from {
-                Some((first, _)) if at < first => continue,
-                Some((first, offset)) if at == first => offset,
-                _ => LogOffset(0),
+                _ if range.begins_behind(segment.name.id) => None,
+                Some((first, _)) if at < first => None,
+                Some((first, offset)) if at == first => Some(offset),
+                _ => Some(LogOffset(0)),
             };
-            if range.touches(segment.name.id) && !interrupt::came() {
-                self.segment(segment, start, keys, resume.as_deref_mut())?;
+            match start {
+                _ if interrupt::came() => break,
+                Some(start) if range.touches(segment.name.id) => {
+                    self.segment(segment, start, keys, resume.as_deref_mut())?;
+                }
+                None if self.line.timeline().is_some() => self.pass(segment, keys)?,
+                _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// A segment before the first: what counts is its DDL.
+    fn pass(&mut self, file: &SegmentFile, keys: &KeySource) -> Result<(), Failure> {
+        let mapped = Mapped::open(&file.path).map_err(|error| Failure::io(file.path.display(), error))?;
+        let mut plaintext = Plaintext::new(keys.key_for(&mapped)?);
+        let segment = Segment::new(file.name);
+        let options = walk::Options { tail: file.tail(), salvage: true, index: None, limit: None, start: None };
+        let mut damaged = Vec::new();
+        let walked = walk(&file.name, &mapped, options, &mut plaintext, |descriptor, seen| {
+            match seen {
+                Seen::Section(_) => {}
+                Seen::Entry(entry) => {
+                    self.line.entry_passed(&segment, descriptor.version, &entry);
+                }
+                Seen::Damage(damage) => damaged.push(damage.to_string()),
+            }
+            if interrupt::came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        damaged.extend(walked.err().map(|error| error.to_string()));
+        for damage in damaged {
+            self.tell(format_args!("{segment}: {damage}; DDL that was there is not known"));
         }
         Ok(())
     }
@@ -223,16 +257,13 @@ impl Replaying {
                     let ids_may_shift = descriptor.codec != Codec::Plain && damage.to.is_some() && lost_marker;
                     self.damage(&segment, &damage, ids_may_shift)
                 }
-                Seen::Entry(entry) if entry.end() <= start => Ok(()),
+                Seen::Entry(entry) if entry.end() <= start => {
+                    self.line.entry_passed(&segment, descriptor.version, &entry);
+                    Ok(())
+                }
                 Seen::Entry(entry) => {
                     self.summary.framed += 1;
-                    self.line
-                        .entry(&segment, descriptor.version, &entry, &mut self.sink, &mut self.ledger)
-                        .map_err(sink_failure)
-                        .and_then(|done| {
-                            counted.count(done.outcome);
-                            self.entry_done(&segment, entry.end(), done, resume.as_deref_mut())
-                        })
+                    self.entry(&segment, descriptor.version, &entry, &mut counted, resume.as_deref_mut())
                 }
             };
             match taken {
@@ -257,13 +288,19 @@ impl Replaying {
         }
     }
 
-    fn entry_done(
+    fn entry(
         &mut self,
         segment: &Segment,
-        position: LogOffset,
-        done: crate::line::Done,
+        version: FormatVersion,
+        entry: &Entry<'_>,
+        counted: &mut Tally,
         resume: Option<&mut ResumeFile>,
     ) -> Result<(), Failure> {
+        let position = entry.end();
+        // There is no newer schema to wait for: it is never handed back.
+        let done = self.line.entry(segment, version, entry, false, &mut self.sink, &mut self.ledger);
+        let Some(done) = done.map_err(sink_failure)? else { return Ok(()) };
+        counted.count(done.outcome);
         if let Some(error) = done.rejected {
             let reason = error.reason();
             self.tell(format_args!(
@@ -331,9 +368,7 @@ impl Replaying {
             at: jiff::Timestamp::now().as_second(),
             ids_may_shift,
         };
-        let mut records: Vec<Record> = Vec::new();
-        self.line.encoder().gap(&gap, self.sink.arena(), &mut records);
-        self.sink.send(self.line.encoder(), &records, &mut self.ledger).map_err(sink_failure)
+        self.line.gap(&gap, &mut self.sink, &mut self.ledger).map_err(sink_failure)
     }
 
     /// Waits for what is under way, whatever `result` says, keeps the place and sums up.
@@ -385,12 +420,23 @@ impl Replaying {
             eprintln!("interrupted; with --resume FILE a replay goes on where it stopped");
             return Ok(Exit::Interrupted);
         }
-        if totals.dead_lettered > 0 {
-            eprintln!(
-                "an entry of an unknown table or column needs the schema of its time: `cassandra-cdc schema pull`"
-            );
-        }
+        self.tell_of_schema(totals.dead_lettered > 0);
         Ok(if *damages > 0 || totals.dead_lettered > 0 { Exit::Corrupt } else { Exit::Fine })
+    }
+
+    /// What of the schema was missing. Of the log's own it is known only at the end.
+    fn tell_of_schema(&self, undecodable: bool) {
+        if let Some(pattern) = self.line.timeline().and_then(|_| self.line.unmatched()) {
+            eprintln!("no table of these segments matches {pattern:?}");
+        }
+        if !undecodable {
+            return;
+        }
+        let problems = self.line.timeline().map(Timeline::problems).unwrap_or_default();
+        for problem in problems.iter().filter(|problem| !problem.keyspace.starts_with("system")) {
+            eprintln!("{problem}");
+        }
+        eprintln!("an entry of an unknown table or column needs the schema of its time: `cassandra-cdc schema pull`");
     }
 
     /// A line on stderr that the progress bar does not overwrite.

@@ -72,7 +72,7 @@ impl Service<'_> {
 
     fn turns(&mut self) -> Ending {
         let mut unreachable: Option<Instant> = None;
-        let mut quiet = 0;
+        let mut quiet: Option<u64> = None;
         while !interrupt::came() {
             if interrupt::hung_up() {
                 self.reload();
@@ -80,12 +80,9 @@ impl Service<'_> {
             let scan = self.pump.scan();
             let worked = self.pump.turn(&scan).map_err(failure)?;
             if self.arguments.once {
-                // What a look shows that began behind the last work is all there is.
-                quiet = if worked || !self.pump.is_done(&scan) { 0 } else { quiet.max(1) };
-                if quiet > 0 && self.pump.has_newer_scan(&scan) {
-                    quiet += 1;
-                }
-                if quiet > 2 {
+                quiet = if worked || !self.pump.is_done(&scan) { None } else { quiet.or(Some(scan.number)) };
+                // A look that began behind the last work shows all there is.
+                if quiet.is_some_and(|first| scan.number > first + 1) {
                     return Ok(Exit::Fine);
                 }
                 if let Some(ending) = self.stuck(&mut unreachable) {

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use cassandra_commitlog::LogOffset;
 use cassandra_progress::{
-    Checkpoint, DecodeError, Ending as Gone, Generation, Identity, Node, SegmentRecord, SegmentState, Tally, Tombstone,
+    Checkpoint, Ending as Gone, Generation, Identity, Node, SegmentRecord, SegmentState, Tally, Tombstone,
 };
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde_json::{Value, json};
 
 use super::{configured, print};
-use crate::checkpoint::{Glance, StateDir, StateError};
+use crate::checkpoint::{Decoded, Glance, StateDir, StateError};
 use crate::cli::{Output, StateCommand};
 use crate::exit::{Ending, Exit, Failure};
 
@@ -103,7 +103,7 @@ fn as_table(path: &Path, glance: &Glance) -> String {
 }
 
 fn head_json(path: &Path, glance: &Glance) -> Value {
-    let generation = |(generation, found): &(Generation, Result<(u64, Checkpoint), DecodeError>)| match found {
+    let generation = |(generation, found): &(Generation, Decoded)| match found {
         Ok((number, _)) => json!({ "file": letter(*generation), "generation": number }),
         Err(error) => json!({ "file": letter(*generation), "damaged": error.to_string() }),
     };

@@ -122,6 +122,7 @@ impl Pump {
         }
         result?;
         self.observe.metrics.checkpoint_duration.observe(started.elapsed().as_secs_f64());
+        self.forget_schema();
         self.saved = Some(Instant::now());
         self.generation += 1;
         self.dirty = false;
@@ -131,6 +132,15 @@ impl Pump {
             }
         }
         Ok(())
+    }
+
+    /// Where both generations go on from, no older schema is asked for.
+    fn forget_schema(&mut self) {
+        let place = self.place();
+        if let Some((segment, position)) = std::mem::replace(&mut self.saved_place, place) {
+            let order = self.order();
+            self.line.forget_schema_before(|id| order.iter().position(|known| *known == id), segment, position);
+        }
     }
 
     fn right_to_delete(&self, identity: Identity) -> Option<Reapable> {

@@ -17,7 +17,6 @@ use super::{PumpError, Trouble};
 use crate::gaps::{GapLog, GapRecord};
 use crate::line::{Done, Line};
 use crate::observe::{HoldReason, Observe};
-use crate::quarantine::Quarantine;
 use crate::sink::Sink;
 use crate::walk::Damage;
 
@@ -29,7 +28,6 @@ pub(super) struct Intake<'p> {
     pub(super) isolation: &'p mut Isolation,
     pub(super) checkpoint: &'p mut Checkpoint,
     pub(super) schema: &'p mut SchemaSource,
-    pub(super) quarantine: Option<&'p mut Quarantine>,
     pub(super) gaps: Option<&'p GapLog>,
     pub(super) observe: &'p Observe,
     pub(super) events: &'p mut u64,
@@ -118,12 +116,11 @@ impl Intake<'_> {
 
     /// Decodes with the schema of the place. A table or column that it lacks may be in the node's own by now.
     fn decode(&mut self, reading: &Reading, version: FormatVersion, entry: &Entry<'_>) -> Result<Done, Trouble> {
-        let position = Position { segment: reading.segment.name().id, offset: entry.end() };
         loop {
             let may_retry = self.schema.may_help();
-            match self.line.entry_or_retry(&reading.segment, version, entry, may_retry, self.sink, self.ledger)? {
+            match self.line.entry(&reading.segment, version, entry, may_retry, self.sink, self.ledger)? {
                 Some(done) => return Ok(done),
-                None => self.schema.refresh(self.line, Some(position), self.observe),
+                None => self.schema.refresh(self.line, self.observe),
             }
         }
     }
@@ -137,7 +134,7 @@ impl Intake<'_> {
         section: &Range<FileOffset>,
         damage: &Damage,
     ) -> Result<(), Trouble> {
-        let (Some(gaps), Some(quarantine)) = (self.gaps, self.quarantine.as_mut()) else { return Ok(()) };
+        let (Some(gaps), Some(quarantine)) = (self.gaps, self.line.quarantine()) else { return Ok(()) };
         let name = reading.segment.name();
         // Behind lost markers of compressed sections nobody knows how long their plaintext was.
         let lost_marker = matches!(damage.error.structure, Structure::SyncMarker | Structure::Section);

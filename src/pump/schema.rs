@@ -10,8 +10,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel, sync_ch
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::Position;
-
 use crate::catalog::Pulled;
 use crate::catalog::cql::{self, Contact};
 use crate::line::Line;
@@ -50,13 +48,13 @@ impl SchemaSource {
         self.contact.is_some() && !quiet && self.tries < PAUSES.len()
     }
 
-    /// Asks, for the entry that ends at this position.
-    pub(super) fn refresh(&mut self, line: &mut Line, position: Option<Position>, observe: &Observe) {
+    /// Asks, and has the line take in the answer.
+    pub(super) fn refresh(&mut self, line: &mut Line, observe: &Observe) {
         let (Some(contact), Some(pause)) = (&self.contact, PAUSES.get(self.tries)) else { return };
         self.tries += 1;
         thread::sleep(*pause);
         match pull(contact.clone(), observe) {
-            Ok(pulled) => line.merge_schema(&pulled.schema, pulled_at(), position),
+            Ok(pulled) => drop(line.merge_schema(&pulled.schema, pulled_at())),
             Err(error) => tracing::warn!("look for an unknown table or column: {error:#}"),
         }
         if self.tries == PAUSES.len() {

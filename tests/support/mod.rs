@@ -174,6 +174,13 @@ impl Laid {
         program().args(self.replay_of(&self.raw())).args(["--sink", "stdout"]).args(more).output().unwrap().into()
     }
 
+    /// `replay` of everything to stdout, the schema that of the log.
+    pub fn replay_alone<S: AsRef<OsStr>>(&self, more: impl IntoIterator<Item = S>) -> Ran {
+        let mut command = program();
+        command.args(args!["replay", self.raw()]).args(&self.key_store).args(["--sink", "stdout"]).args(more);
+        command.output().unwrap().into()
+    }
+
     /// The arguments that every replay of a path begins with.
     pub fn replay_of(&self, path: &Path) -> Vec<OsString> {
         let mut arguments = args!["replay", "--schema", self.schema, path].to_vec();

@@ -383,3 +383,6 @@ fn rows_of<'a>(stored: impl Iterator<Item = (&'a (SchemaTable, Key), &'a RowStat
     }
     rows
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,8 +117,8 @@ fn of_segment(path: &Path, folder: &Metadata) -> Option<(String, String)> {
 }
 
 fn file_system(raw: &Path, report: &mut Report) {
-    match rustix::fs::statfs(raw).map(|stat| i64::try_from(stat.f_type)) {
-        Ok(Ok(magic)) => match PROVEN.iter().find(|(known, _)| *known == magic) {
+    match rustix::fs::statfs(raw).map(|stat| stat.f_type) {
+        Ok(magic) => match PROVEN.iter().find(|(known, _)| *known == magic) {
             Some((_, name)) => report.ok(FILE_SYSTEM, *name),
             None => report.warn(
                 FILE_SYSTEM,
@@ -126,7 +126,7 @@ fn file_system(raw: &Path, report: &mut Report) {
                 "links, link counts and renames are proven on ext4 and xfs: put Cassandra's directories there",
             ),
         },
-        _ => report.warn(FILE_SYSTEM, "its type can't be told", "put Cassandra's directories on ext4 or xfs"),
+        Err(_) => report.warn(FILE_SYSTEM, "its type can't be told", "put Cassandra's directories on ext4 or xfs"),
     }
 }
 
@@ -214,4 +214,32 @@ fn user(id: u32) -> String {
     let is_this = |line: &&str| line.split(':').nth(2) == Some(&id.to_string());
     let name = users.lines().find(is_this).and_then(|line| line.split(':').next());
     name.map_or_else(|| format!("user {id}"), ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (raw, spool) = (folder.path().join("cdc_raw"), folder.path().join("cdc_spool"));
+        fs::create_dir(&raw).unwrap();
+        fs::create_dir(&spool).unwrap();
+        let segment = raw.join("CommitLog-7-1.log");
+        fs::write(&segment, "x").unwrap();
+        assert_eq!(probe(&segment, &spool), Ok(()));
+        assert_eq!(fs::metadata(&segment).unwrap().nlink(), 1);
+        assert_eq!(fs::read_dir(&spool).unwrap().count(), 0);
+        assert_eq!(probe(&raw.join("CommitLog-7-2.log"), &spool), Ok(()));
+        if fs::metadata("/dev/shm").is_ok_and(|other| other.dev() != fs::metadata(&raw).unwrap().dev()) {
+            assert!(probe(&segment, Path::new("/dev/shm")).unwrap_err().0.contains("EXDEV"));
+        }
+    }
+
+    #[test]
+    fn users_have_names_where_they_are_known() {
+        assert_eq!(user(0), "root");
+        assert_eq!(user(4_000_000_000), "user 4000000000");
+    }
 }

@@ -3,7 +3,7 @@
 //! Owns: its mode, its lock, and whether the holder is an agent that answers. Does not own: what is in it.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -77,8 +77,47 @@ fn alive(address: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(format!("GET /livez HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(4096).read_to_end(&mut answer)?;
-    let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
+    let mut line = String::new();
+    BufReader::new(stream.take(4096)).read_line(&mut line)?;
+    let line = line.trim_end();
     if line.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(io::Error::other(line)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::checkpoint::StateDir;
+
+    #[test]
+    fn a_running_agent_is_told_by_its_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let held = StateDir::open(&path).unwrap();
+        assert!(is_locked(&path).unwrap());
+        drop(held);
+        assert!(!is_locked(&path).unwrap());
+        assert!(StateDir::open(&path).is_ok());
+    }
+
+    #[test]
+    fn an_agent_is_alive_when_it_says_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            for status in ["200 OK", "503 Service Unavailable"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                // All of it is read: what is left would reset the connection under the answer.
+                let asked: Vec<String> =
+                    BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+                assert_eq!(asked[0], "GET /livez HTTP/1.1");
+                stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).unwrap();
+            }
+        });
+        assert!(alive(address).is_ok());
+        assert!(alive(address).unwrap_err().to_string().contains("503"));
+        server.join().unwrap();
+        assert!(alive(address).is_err());
+    }
 }

@@ -73,3 +73,37 @@ fn of_topic(topic: &TopicFacts, kafka: &Kafka, report: &mut Report) {
         report.ok(TOPIC, format!("{name}, {} partitions, {} replicas", topic.partitions, topic.replication));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::Level;
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn topics_that_lose_records_are_named() {
+        let set = ["kafka.bootstrap=k:9092".to_owned(), "cassandra.yaml=/dev/null".to_owned()];
+        let arguments = crate::cli::ConfigArgs { config: Some("/dev/null".into()), set: set.to_vec() };
+        let mut kafka = Config::load_from(&arguments, std::iter::empty()).unwrap().config.kafka;
+        let facts = |partitions, replication, config: &[(&str, &str)]| {
+            let config = config.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+            TopicFacts { name: "t".into(), partitions, replication, config: Some(config.collect::<BTreeMap<_, _>>()) }
+        };
+        let levels = |facts: &TopicFacts, kafka: &Kafka| {
+            let mut report = Report::default();
+            of_topic(facts, kafka, &mut report);
+            report.0.iter().map(|finding| finding.level).collect::<Vec<_>>()
+        };
+        let safe = [("min.insync.replicas", "2"), ("cleanup.policy", "delete")];
+        assert_eq!(levels(&facts(12, 3, &safe), &kafka), [Level::Ok]);
+        assert_eq!(levels(&facts(12, 3, &[("cleanup.policy", "compact,delete")]), &kafka), [Level::Fail]);
+        assert_eq!(levels(&facts(12, 3, &[("min.insync.replicas", "1")]), &kafka), [Level::Warn]);
+        assert_eq!(levels(&facts(12, 1, &safe), &kafka), [Level::Warn]);
+        assert_eq!(levels(&facts(12, 3, &[("unclean.leader.election.enable", "true")]), &kafka), [Level::Warn]);
+        assert_eq!(levels(&facts(0, 0, &[]), &kafka), [Level::Fail]);
+        kafka.settings.create_topics = Some(crate::kafka::TopicCreation { partitions: 12, replication: 3 });
+        assert_eq!(levels(&facts(0, 0, &[]), &kafka), [Level::Ok]);
+    }
+}

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use cassandra_commitlog::{Plaintext, Position, SegmentName, Tail};
-use cassandra_event::{DeadLetter, Format, Int64, KeyFormat, TopicTemplate, Unit};
+use cassandra_event::{DeadLetter, Format, Int64, KeyFormat, Settings, TopicTemplate, Unit};
 
 use super::*;
 use crate::demo::broker::DemoBroker;
 use crate::demo::node;
+use crate::filter::Tables;
 use crate::kafka::KafkaSettings;
 use crate::walk::{self, Seen};
 
@@ -59,7 +60,8 @@ fn keep_all(state: &Path, folder: &Path) -> usize {
         let Seen::Entry(entry) = seen else { return ControlFlow::Continue(()) };
         let (mut sink, mut ledger) = (Sink::Count(Vec::new()), Ledger::new(Window::default()));
         let segment = Segment::new(name);
-        if line.entry(&segment, descriptor.version, &entry, &mut sink, &mut ledger).unwrap().outcome != Outcome::NotCdc
+        if line.entry(&segment, descriptor.version, &entry, false, &mut sink, &mut ledger).unwrap().unwrap().outcome
+            != Outcome::NotCdc
         {
             let letter = DeadLetter {
                 segment: segment.file_name(),

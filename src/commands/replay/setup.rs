@@ -7,11 +7,13 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cassandra_commitlog::{Schema, TableSchema};
 use cassandra_event::{Format, Int64, KeyFormat, Settings, TopicTemplate, Unit};
 use serde_json::{Map, Value};
 
+use super::super::schema_of;
 use crate::cli::{EventArgs, FormatKind, Int64Kind, KafkaArgs, KeyKind, Replay, SinkKind, UnitKind};
 use crate::durable_file::NewFile;
 use crate::exit::{Exit, Failure};
@@ -20,8 +22,18 @@ use crate::interrupt;
 use crate::kafka::{KafkaError, KafkaSettings, Publisher, TopicCreation, is_secret};
 use crate::sink::{KafkaSink, Lines, Sink, SinkError};
 
-/// The partition that `--key` names: an object of the key columns of at least one wanted table, in any order.
-pub(super) fn key_filter(text: &str, schema: &Schema, tables: &Tables) -> Result<Map<String, Value>, Failure> {
+/// The schema that decides alone.
+pub(super) fn fixed_schema(path: &Path, tables: &Tables) -> Result<Arc<Schema>, Failure> {
+    let schema = schema_of(path)?;
+    match tables.unmatched(schema.tables().iter()) {
+        None => Ok(schema),
+        Some(pattern) => Err(Failure::text(Exit::Config, format!("{}: no table matches {pattern:?}", path.display()))),
+    }
+}
+
+/// The partition that `--key` names: an object of the key columns, in any order, of at least one wanted table where the
+/// tables are known beforehand.
+pub(super) fn key_filter(text: &str, schema: Option<&Schema>, tables: &Tables) -> Result<Map<String, Value>, Failure> {
     let wrong = |why: &dyn std::fmt::Display| {
         let text = format!("--key {text}: a record key is a JSON object, such as {{\"customer\":42}}: {why}");
         Failure::text(Exit::Usage, text)
@@ -31,9 +43,9 @@ pub(super) fn key_filter(text: &str, schema: &Schema, tables: &Tables) -> Result
         let columns = &table.partition_key;
         tables.want(table) && columns.len() == key.len() && columns.iter().all(|column| key.contains_key(&column.name))
     };
-    match schema.tables().iter().filter(|table| table.cdc).find(has_this_key) {
-        Some(_) => Ok(key),
-        None => Err(wrong(&"no wanted table with cdc = true has a partition key of these columns")),
+    match schema.map(|schema| schema.tables().iter().filter(|table| table.cdc).any(|table| has_this_key(&table))) {
+        Some(true) | None => Ok(key),
+        Some(false) => Err(wrong(&"no wanted table with cdc = true has a partition key of these columns")),
     }
 }
 

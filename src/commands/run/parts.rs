@@ -7,15 +7,16 @@ use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::LogOffset;
+use cassandra_commitlog::{LogOffset, SchemaStore};
 use cassandra_event::{Encoder, GapKind, Settings};
 use cassandra_progress::{Checkpoint, Node};
 
 use super::Current;
-use crate::catalog::Pulled;
+use crate::catalog::timeline::Timeline;
+use crate::catalog::{self, Pulled};
 use crate::cdc_raw::CdcRaw;
 use crate::checkpoint::{CheckpointStore, Glance, StateDir, StateError};
-use crate::cli::{Run, SinkKind};
+use crate::cli::{ConfigArgs, Run, SinkKind};
 use crate::config::{Config, OnDamage};
 use crate::exit::{Exit, Failure};
 use crate::gaps::{GapLog, GapRecord};
@@ -61,7 +62,7 @@ pub(super) fn pump(
         gaps = Some(GapLog::open(store.path(), &settings).map_err(at_state)?);
         quarantine = Some(Quarantine::open_to_keep(store.path(), &settings).map_err(at_state)?);
     }
-    let line = line(config, pulled, settings, store.as_ref())?;
+    let line = line(config, pulled, settings, store.as_ref())?.keeping(quarantine);
     let parts = Parts {
         keeper: keeper(config, acknowledges, gaps.clone(), observe)?,
         commitlog: config.cassandra.commitlog.clone(),
@@ -70,7 +71,6 @@ pub(super) fn pump(
         checkpoint,
         store,
         gaps,
-        quarantine,
         schema: SchemaSource::new(config.cassandra.contact.clone()),
         identity,
         observe: Arc::clone(observe),
@@ -82,7 +82,7 @@ pub(super) fn pump(
         acknowledges,
     };
     let mut pump = match sink(arguments)? {
-        None => Pump::to_kafka(parts, options, kafka(current)),
+        None => Pump::to_kafka(parts, options, kafka(&arguments.config, current)),
         Some(sink) => Pump::to_sink(parts, options, sink),
     };
     pump.set_limits(Limits {
@@ -172,20 +172,47 @@ fn state_failure(error: StateError) -> Failure {
     }
 }
 
+/// The line, with the schema where an earlier life left it. At the first start it begins with the configured file, or
+/// with the node's own word; from there on it follows the log.
 fn line(
     config: &Config,
     pulled: Option<Pulled>,
     settings: Settings,
-    _store: Option<&CheckpointStore>,
+    store: Option<&CheckpointStore>,
 ) -> Result<Line, Failure> {
-    let rows = match (&config.cassandra.schema, pulled) {
-        (_, Some(pulled)) => pulled.schema,
-        (Some(path), None) => crate::catalog::file::read(path).map_err(Failure::config)?,
-        (None, None) => cassandra_commitlog::SystemSchema::default(),
+    let kept = store.map(|store| store.path().join("schema.json"));
+    let earlier = match kept.as_deref().map(Timeline::load).transpose() {
+        Ok(earlier) => earlier.flatten(),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            None
+        }
     };
-    let (schema, _) = rows.resolve();
+    let mut timeline = match earlier {
+        Some(timeline) => timeline,
+        None => {
+            let timeline = Timeline::new(first_schema(config)?);
+            match &kept {
+                Some(path) => timeline.kept_in(path),
+                None => timeline,
+            }
+        }
+    };
+    if let Some(pulled) = pulled {
+        timeline.merge(&pulled.schema, jiff::Timestamp::now().as_microsecond());
+    }
     let wanted = Wanted { tables: config.cassandra.tables.clone(), ..Wanted::default() };
-    Ok(Line::new(Arc::new(schema), Encoder::new(settings), wanted))
+    Ok(Line::following(timeline, Encoder::new(settings), wanted))
+}
+
+/// What is known before anything was read: the configured file, which counts as written when it was changed last.
+fn first_schema(config: &Config) -> Result<SchemaStore, Failure> {
+    let Some(path) = &config.cassandra.schema else { return Ok(SchemaStore::new()) };
+    let rows = catalog::file::read(path).map_err(Failure::config)?;
+    let changed = path.metadata().and_then(|metadata| metadata.modified());
+    let changed = changed.map_err(|error| Failure::io(path.display(), error))?;
+    let at = jiff::Timestamp::try_from(changed).map_or(0, |changed| changed.as_microsecond());
+    Ok(SchemaStore::from_rows(&rows, at))
 }
 
 fn keeper(
@@ -240,11 +267,14 @@ fn spool_failure(error: SpoolError) -> Failure {
     Failure::new(exit, error)
 }
 
-/// Settings of each new producer, as the configuration is then.
-fn kafka(current: &Current) -> MakeSettings {
-    let current = Arc::clone(current);
+/// Settings of each new producer: as the configuration is then, with files of credentials as they are then.
+fn kafka(arguments: &ConfigArgs, current: &Current) -> MakeSettings {
+    let (arguments, current) = (arguments.clone(), Arc::clone(current));
     Box::new(move || {
-        let settings = current.lock().unwrap_or_else(PoisonError::into_inner).kafka.settings.clone();
+        let mut settings = current.lock().unwrap_or_else(PoisonError::into_inner).kafka.settings.clone();
+        if let Ok(fresh) = Config::load(&arguments) {
+            settings.properties = fresh.config.kafka.settings.properties;
+        }
         Ok(KafkaSettings { lookup_timeout: LOOKUP, topic_limits: has_topic_limits(), ..settings })
     })
 }
