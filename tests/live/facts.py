@@ -9,7 +9,7 @@ A row is the tuple of its clustering values; a bound is (a prefix of one, whethe
 """
 import json
 
-from tables import PLACE, from_json, is_collection, split
+from tables import USER_TYPES, from_json, is_collection, split
 
 DELETED = '<deleted>'
 CLOCK_SECONDS = 600  # how far the seconds in an event may be from the test's own clock
@@ -111,13 +111,13 @@ class _Reader:
 
     def element(self, row, column, element, cql_type):
         kind, inside = split(cql_type)
-        path = element['path'] if kind == 'place' else from_json(element['path'], {'list': 'timeuuid'}.get(kind, inside[0]))
+        path = element['path'] if kind in USER_TYPES else from_json(element['path'], {'list': 'timeuuid'}.get(kind, inside[0]))
         if kind == 'set':  # its path is its value
             value = DELETED if 'deleted' in element else None
             if 'value' in element:
                 raise Malformed(f'a set element has no value: {element}')
         else:
-            value = self.value(element, PLACE[path] if kind == 'place' else inside[-1])
+            value = self.value(element, USER_TYPES[kind][path] if kind in USER_TYPES else inside[-1])
         return 'element', row, column, path, element['ts'], self.ttl(element), value
 
     def value(self, cell, cql_type):

@@ -7,40 +7,23 @@ import argparse
 import collections
 import json
 import pathlib
-import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 import time
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'fixtures'))
-from node import artifacts  # noqa: E402
+from common import Wrong, connect, nearest, parsed, position, say, with_servers_directory
 
-artifacts.with_packages()
-
-from cassandra import cqltypes  # noqa: E402
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile  # noqa: E402
-from cassandra.policies import WhiteListRoundRobinPolicy  # noqa: E402
-from cassandra.query import dict_factory  # noqa: E402
-
-import facts  # noqa: E402
-import state  # noqa: E402
-import topics  # noqa: E402
-import workload  # noqa: E402
-from node.cassandra_node import CassandraNode  # noqa: E402
-from node.kafka_node import KafkaNode  # noqa: E402
-from tables import KEYSPACE, TABLES  # noqa: E402
-from writes import Change, Writer  # noqa: E402
+import facts
+import state
+import topics
+import workload
+from node.cassandra_node import CassandraNode
+from node.kafka_node import KafkaNode
+from tables import KEYSPACE, TABLES
+from writes import Change, Writer
 
 CLUSTER, PREFIX, AGAIN = 'rig', 'cassandra', 'again'
 CAPTURED = {t.name: t for t in TABLES if t.cdc}
 REPLAY_SECONDS, SEAL_SECONDS = 180, 60
-
-
-class Wrong(Exception):
-    """A promise that does not hold."""
 
 
 def main():
@@ -48,24 +31,14 @@ def main():
     arguments.add_argument('--binary', required=True, type=pathlib.Path)
     arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
     a = arguments.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit('terminated'))  # by way of what stops the servers
-    begin = time.monotonic()
-    directory = pathlib.Path(tempfile.mkdtemp(prefix='cassandra-cdc-live-'))
-    try:
-        if not a.binary.is_file():
-            raise Wrong(f'no such binary: {a.binary}')
-        with CassandraNode('4.1', directory / 'cassandra') as cassandra, KafkaNode(directory / 'kafka') as kafka:
-            Test(a.binary.resolve(), directory, cassandra, kafka).run()
-    except Exception as e:
-        if not isinstance(e, Wrong):
-            raise
-        sys.exit(f'FAILED after {time.monotonic() - begin:.0f} s: {e}')
-    finally:
-        if a.keep:
-            print(f'kept: {directory}')
-        else:
-            shutil.rmtree(directory)
-    print(f'ok, {time.monotonic() - begin:.0f} s')
+    with_servers_directory(a.keep, lambda directory: live(a.binary, directory))
+
+
+def live(binary, directory):
+    if not binary.is_file():
+        raise Wrong(f'no such binary: {binary}')
+    with CassandraNode('4.1', directory / 'cassandra') as cassandra, KafkaNode(directory / 'kafka') as kafka:
+        Test(binary.resolve(), directory, cassandra, kafka).run()
 
 
 class Test:
@@ -230,43 +203,6 @@ class Events:
             missing, surplus = list((wanted - got).elements()), list((got - wanted).elements())
             raise Wrong(f'{len(missing)} changes are missing, {len(surplus)} events are wrong or too many' + nearest(missing, surplus))
         say(f'{len(changes)} changes, each exactly once and nothing else')
-
-
-def parsed(message):
-    if message.value() is None or message.key() is None:
-        raise Wrong(f'{message.topic()} {message.partition()}@{message.offset()}: no key or no value')
-    return json.loads(message.value())
-
-
-def position(event):
-    segment = event['source']['segment'].removeprefix('CommitLog-7-').removesuffix('.log')
-    return int(segment), event['source']['position']
-
-
-def nearest(missing, surplus):
-    """The first missing change and the event most like it, by what only one of them says."""
-    if not missing:
-        return f'\n  event: {surplus[0]}'
-    first = missing[0]
-    others = [s for s in surplus if (s.table, s.key) == (first.table, first.key)]
-    text = f'\n  missing: {first.table} {first.key}'
-    if not others:
-        return text + f' {sorted(first.facts, key=str)}'
-    other = min(others, key=lambda s: len(s.facts ^ first.facts))
-    return (text + f'\n  only written: {sorted(first.facts - other.facts, key=str)[:6]}'
-            f'\n  only in the event most like it: {sorted(other.facts - first.facts, key=str)[:6]}')
-
-
-def connect(port):
-    # Milliseconds as they are: a datetime would end at year 9999.
-    cqltypes.DateType.deserialize = staticmethod(lambda data, version: int.from_bytes(data, 'big', signed=True))
-    profile = ExecutionProfile(WhiteListRoundRobinPolicy(['127.0.0.1']), request_timeout=60, row_factory=dict_factory)
-    return Cluster(['127.0.0.1'], port=port, protocol_version=4, schema_metadata_enabled=False, token_metadata_enabled=False,
-                   execution_profiles={EXEC_PROFILE_DEFAULT: profile})
-
-
-def say(text):
-    print(text, flush=True)
 
 
 if __name__ == '__main__':

@@ -35,7 +35,8 @@ def quote(name):
     return f'"{name}"'
 
 
-PLACE = {'street': 'text', 'nr': 'int', 'zip': 'text'}
+# All fields that a type has at any time; one that a value lacks is null in it.
+USER_TYPES = {'place': {'street': 'text', 'nr': 'int', 'zip': 'text'}, 'shape': {'width': 'int', 'label': 'text', 'added': 'text'}}
 KEYSPACE = 'live'
 
 VISITS = Table('visits', {'site': 'int'}, {'at': 'bigint'}, {'page': 'text', 'ms': 'double', 'flags': 'set<int>'}, descending=('at',))
@@ -48,6 +49,7 @@ HITS = Table('hits', {'page': 'text'}, {'day': 'int'}, {'n': 'counter', 'm': 'co
 CLAIMS = Table('claims', {'id': 'bigint'}, {}, {'owner': 'text'}, server_time=True)
 ODD = Table('Odd', {'Key': 'timestamp'}, {'select': 'text'}, {'größe': 'int'})
 AUDIT = Table('audit', {'name': 'text'}, {}, {'what': 'text'}, cdc=False)  # its key is the one of `members`
+BULK = Table('bulk', {'part': 'int'}, {'n': 'int'}, {'data': 'blob'})  # rows that nothing changes again
 TABLES = [VISITS, MEMBERS, LEDGER, HITS, CLAIMS, ODD, AUDIT]
 
 
@@ -63,9 +65,8 @@ def plain(value, cql_type):
         return tuple(sorted(values)) if kind == 'set' else tuple(values)
     if kind == 'map':
         return tuple(sorted((plain(k, inside[0]), plain(v, inside[1])) for k, v in value.items()))
-    if kind == 'place':
-        fields = value if isinstance(value, dict) else {f: getattr(value, f) for f in PLACE}
-        return tuple((f, fields.get(f)) for f in PLACE)
+    if kind in USER_TYPES:
+        return tuple((f, value.get(f) if isinstance(value, dict) else getattr(value, f, None)) for f in USER_TYPES[kind])
     if kind == 'decimal':
         return decimal.Decimal(value).as_tuple()  # 1.0 and 1.00 are two values
     if kind == 'uuid':
@@ -84,8 +85,8 @@ def from_json(value, cql_type):
     kind, inside = split(cql_type)
     if kind == 'frozen':
         return from_json(value, inside[0])
-    if kind == 'place':
-        return tuple((f, value.get(f)) for f in PLACE)
+    if kind in USER_TYPES:
+        return tuple((f, value.get(f)) for f in USER_TYPES[kind])
     if kind == 'blob':
         return base64.b64decode(value, validate=True)
     if kind == 'uuid':
@@ -105,4 +106,9 @@ def split(cql_type):
 
 def is_collection(cql_type):
     """Whether the value is kept in cells of its own, one an element."""
-    return split(cql_type)[0] in ('set', 'list', 'map', 'place')
+    return split(cql_type)[0] in ('set', 'list', 'map', *USER_TYPES)
+
+
+def is_user_value(value):
+    """Whether this stands for a value of a user type: all its names are fields of one."""
+    return isinstance(value, dict) and bool(value) and any(value.keys() <= fields.keys() for fields in USER_TYPES.values())

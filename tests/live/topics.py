@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from node import artifacts
 
@@ -24,10 +24,33 @@ def make(bootstrap, names):
         time.sleep(0.2)
 
 
+def delete(bootstrap, name):
+    admin = AdminClient({'bootstrap.servers': bootstrap})
+    admin.delete_topics([name])[name].result(QUIET_SECONDS)
+    deadline = time.monotonic() + QUIET_SECONDS
+    while name in all_names(bootstrap):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f'the broker still shows {name}')
+        time.sleep(0.2)
+
+
 def all_names(bootstrap):
     """All topics, but for Kafka's own."""
     found = AdminClient({'bootstrap.servers': bootstrap}).list_topics(timeout=QUIET_SECONDS).topics
     return sorted(n for n in found if not n.startswith('__'))
+
+
+def ends(bootstrap, names):
+    """{(topic, partition): the offset at which the next record will be}"""
+    admin, deadline = AdminClient({'bootstrap.servers': bootstrap}), time.monotonic() + QUIET_SECONDS
+    while True:
+        asked = admin.list_offsets({TopicPartition(t, p): OffsetSpec.latest() for t in names for p in range(PARTITIONS)})
+        try:
+            return {(place.topic, place.partition): answer.result(QUIET_SECONDS).offset for place, answer in asked.items()}
+        except KafkaException:  # a partition that is so new that nobody leads it yet
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def read_all(bootstrap, topics):

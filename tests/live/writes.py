@@ -10,7 +10,7 @@ from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType
 
 from facts import DELETED
-from tables import KEYSPACE, PLACE, is_collection, plain, quote, split
+from tables import KEYSPACE, USER_TYPES, is_collection, is_user_value, plain, quote, split
 
 FIRST_TIMESTAMP, STEP = 1_760_000_000_000_000, 10
 IN_FLIGHT = 64
@@ -44,14 +44,16 @@ class Writer:
     # ---- sending
 
     def send(self, write):
+        bound = self._bind(write)
         self._note([write])
-        self._later(self._bind(write))
+        self._later(bound)
 
     def send_now(self, write):
         """For what depends on the writes before it."""
         self.settle()
+        bound = self._bind(write)
         self._note([write])
-        return self.session.execute(self._bind(write))
+        return self.session.execute(bound)
 
     def batch(self, *writes, logged=True, counter=False):
         """Writes of one keyspace and key become one mutation: its tables, one event each."""
@@ -83,7 +85,7 @@ class Writer:
         if write.cql not in self._prepared:
             self._prepared[write.cql] = self.session.prepare(write.cql)
         # The driver wants a user type's value as a tuple.
-        return self._prepared[write.cql].bind([tuple(v.values()) if isinstance(v, dict) and v.keys() == PLACE.keys() else v for v in write.values])
+        return self._prepared[write.cql].bind([tuple(v.values()) if is_user_value(v) else v for v in write.values])
 
     # ---- writes
 
@@ -123,7 +125,7 @@ class Writer:
     def set_part(self, table, key, row, column, path, value):
         """One entry of a map, or one field of a user type."""
         ts, at = self._next(), self._row(table, row)
-        field = split(table.type_of(column))[0] == 'place'
+        field = split(table.type_of(column))[0] in USER_TYPES
         fact = ('element', at, column, path, ts, None, DELETED if value is None else value)
         changes = [(f'{quote(column)}.{path} = ?', value)] if field else [(f'{quote(column)}[?] = ?', path, value)]
         return self._update(table, key, row, changes, ts, None, {fact})
@@ -202,7 +204,7 @@ class Writer:
             return {('element', at, column, plain(v, inside[0]), ts, ttl, None) for v in value}
         if kind == 'list':
             return {('element', at, column, None, ts, ttl, plain(v, inside[0])) for v in value}
-        entries = dict(plain(value, 'place')) if kind == 'place' else value
+        entries = dict(plain(value, kind)) if kind in USER_TYPES else value
         return {('element', at, column, p, ts, ttl, v) for p, v in entries.items() if v is not None}
 
     def _next(self):

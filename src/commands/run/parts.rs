@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::{LogOffset, SchemaStore};
+use cassandra_commitlog::{LogOffset, SchemaStore, SegmentName};
 use cassandra_event::{Encoder, GapKind, Settings};
 use cassandra_progress::{Checkpoint, Node};
 
@@ -235,7 +235,7 @@ fn keeper(
     observe: &Arc<Observe>,
 ) -> Result<Keeper, Failure> {
     let raw = CdcRaw::new(&config.cassandra.cdc_raw).on_done(config.cassandra.on_done.clone());
-    let spool = if acknowledges && config.spool.enabled {
+    let spool = if acknowledges && (config.spool.enabled || holds_segments(&config.spool.directory)) {
         let limits = spool::Limits { max_bytes: config.spool.max_bytes, min_free: config.spool.min_free };
         let spool = Spool::open(&config.spool.directory, &config.cassandra.cdc_raw, limits);
         Some(spool.map_err(spool_failure)?)
@@ -247,6 +247,14 @@ fn keeper(
     let beating = Arc::clone(observe);
     Keeper::start(raw, spool, record, Box::new(move || beating.beat(Part::Keeper)))
         .map_err(|error| Failure::io("start the thread that watches cdc_raw", error))
+}
+
+/// What an earlier life linked may be all that is left of a segment: it is read to its end whatever the configuration
+/// says today.
+fn holds_segments(spool: &Path) -> bool {
+    std::fs::read_dir(spool).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(|name| SegmentName::parse(name).is_ok()))
+    })
 }
 
 fn record(
