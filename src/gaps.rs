@@ -272,8 +272,7 @@ fn load(folder: &Folder, name: &str) -> io::Result<GapRecord> {
         return Err(damaged(format!("its version is {}", json.v)));
     }
     let at: jiff::Timestamp = json.at.parse().map_err(|error: jiff::Error| damaged(error.to_string()))?;
-    let kinds = [GapKind::SegmentDeleted, GapKind::DamagedBytes, GapKind::SpoolReleased, GapKind::IndexWithoutLog];
-    let kind = kinds.into_iter().find(|kind| kind.word() == json.gap);
+    let kind = GapKind::ALL.into_iter().find(|kind| kind.word() == json.gap);
     let gap = GapRecord {
         kind: kind.ok_or_else(|| damaged(format!("{:?} is not a kind of gap", json.gap)))?,
         segment: json.source.segment,

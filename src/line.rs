@@ -80,12 +80,21 @@ pub enum Rejected {
 }
 
 impl Rejected {
+    /// The reasons beside [`MutationError::REASONS`].
+    const OWN_REASONS: [&'static str; 2] = ["too-large", "refused"];
+
+    /// All reasons.
+    pub fn reasons() -> impl Iterator<Item = &'static str> {
+        MutationError::REASONS.into_iter().chain(Self::OWN_REASONS)
+    }
+
     /// The reason in one word, for dead letters and metrics.
     pub fn reason(&self) -> &'static str {
+        let [too_large, refused] = Self::OWN_REASONS;
         match self {
             Self::Undecodable(error) => error.reason(),
-            Self::TooLarge(_) => "too-large",
-            Self::Refused(_) => "refused",
+            Self::TooLarge(_) => too_large,
+            Self::Refused(_) => refused,
         }
     }
 

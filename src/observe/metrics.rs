@@ -9,6 +9,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
+use cassandra_event::GapKind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -20,15 +21,10 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::gauges::Gauges;
 use super::status::{Counters, Status};
+use crate::line::Rejected;
 
 /// Before every name.
 pub const PREFIX: &str = "cassandra_cdc";
-
-/// What a gap record may be of.
-const GAPS: [&str; 4] = ["segment-deleted", "damaged-bytes", "spool-released", "index-without-log"];
-
-/// Why an entry may be dead-lettered.
-const DEAD_LETTERS: [&str; 4] = ["unknown-table", "unknown-column", "malformed", "too-large"];
 
 /// A measured number.
 pub type Seconds = Gauge<f64, AtomicU64>;
@@ -183,7 +179,7 @@ impl Register {
         self.add(name, help, Counter::default())
     }
 
-    fn by_reason(&mut self, name: &str, help: &str, known: &[&'static str]) -> ByReason {
+    fn by_reason(&mut self, name: &str, help: &str, known: impl IntoIterator<Item = &'static str>) -> ByReason {
         let family = Family::<Reason, Counter>::default();
         for reason in known {
             drop(family.get_or_create(&Reason { reason }));
@@ -202,6 +198,7 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut all = Register(Registry::with_prefix(PREFIX));
         all.0.register("build", "This program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let gaps = GapKind::ALL.map(GapKind::word);
         let entries = all.add("entries", "Entries of commit-log segments, by what became of them", Family::default());
         Self {
             gauges: Gauges::new(&mut all),
@@ -210,13 +207,13 @@ impl Metrics {
             resurrected_segments: all.counter("resurrected_segments", "Finished segments that Cassandra linked again"),
             foreign_deletions: all.counter("foreign_deletions", "Unfinished segments that somebody else deleted"),
             lost_segments: all.counter("lost_segments", "Segments lost before they were published"),
-            gap_records: all.by_reason("gap_records", "Durable records of changes that can't be published", &GAPS),
+            gap_records: all.by_reason("gap_records", "Durable records of changes that can't be published", gaps),
             events_published: all.add("events_published", "Records acknowledged by Kafka", Family::default()),
             events: Counter::default(),
             event_bytes: all.counter("event_bytes", "Bytes of keys and values of records acknowledged by Kafka"),
             entries: Entries::of(&entries),
-            decode_errors: all.by_reason("decode_errors", "Damaged or unreadable structures in segments", &[]),
-            dead_letter_records: all.by_reason("dead_letter_records", "Dead-letter records", &DEAD_LETTERS),
+            decode_errors: all.by_reason("decode_errors", "Damaged or unreadable structures in segments", []),
+            dead_letter_records: all.by_reason("dead_letter_records", "Dead-letter records", Rejected::reasons()),
             delivery_latency: all.histogram("delivery_latency_seconds", "From sending to acknowledgement", 0.000_5, 18),
             end_to_end_latency: all.histogram("end_to_end_latency_seconds", "From write to acknowledgement", 0.001, 24),
             delivery_failures: all.add("delivery_failures", "Failed delivery reports", Family::default()),
@@ -307,14 +304,15 @@ mod tests {
         event_bytes_total counter
         entries_total counter outcome=published,not_cdc,filtered,dead_lettered
         decode_errors_total counter reason=entry
-        dead_letter_records_total counter reason=unknown-table,unknown-column,malformed,too-large
+        dead_letter_records_total counter reason=unknown-table,unknown-column,malformed,too-large,refused
         hold_state gauge reason=damage,invalid-index,unknown-version,missing-key,cdc-raw,schema,account,authorization,\
-            credentials,missing-topic,dead-letter-topic,unknown-error
+            credentials,missing-topic,dead-letter-topic,partitions-changed,unknown-error
         delivery_latency_seconds histogram
         end_to_end_latency_seconds histogram
         delivery_failures_total counter code=MessageTimedOut
         producer_rebuilds_total counter
         isolation_runs_total counter
+        partition_changes_total counter
         producer_queue_messages gauge
         producer_queue_bytes gauge
         window_entries gauge
