@@ -101,6 +101,7 @@ impl Pump {
         }
         self.report.shown = Some(Instant::now());
         self.count_published();
+        self.observe.metrics.set_scanned(scan.number, &scan.counts);
         let kafka = self.kafka_status();
         let mut status = Status {
             state,
@@ -192,9 +193,12 @@ impl Pump {
             return None;
         }
         let last_error = self.hold.as_ref().filter(|hold| hold.reason == Reason::Kafka).map(|hold| hold.detail.clone());
-        let (mut connected, mut in_flight, mut complaint) = (false, 0, None);
+        let (mut connected, mut in_flight, mut bytes, mut complaint) = (false, 0, 0, None);
         if let Some(publisher) = self.delivery.publisher() {
-            in_flight = publisher.outstanding();
+            (in_flight, bytes) = (publisher.outstanding(), publisher.outstanding_bytes());
+            if let Some(round_trip) = publisher.round_trip() {
+                self.observe.metrics.kafka_rtt.set(round_trip.as_secs_f64());
+            }
             complaint = publisher.last_event().map(|event| event.reason);
             connected = true;
             let reported = publisher.reported();
@@ -203,6 +207,7 @@ impl Pump {
             }
         }
         self.observe.metrics.producer_queue_messages.set(in_flight);
+        self.observe.metrics.producer_queue_bytes.set(bytes);
         Some(Kafka {
             connected,
             in_flight,
