@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -63,6 +64,24 @@ pub struct Foreign {
     pub name: String,
     /// What it is.
     pub kind: ForeignKind,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, kind } = self;
+        write!(f, "{name:?} in cdc_raw ")?;
+        f.write_str(match kind {
+            ForeignKind::Symlink => "is a symbolic link: it is not followed; find out who made it, and remove it",
+            ForeignKind::Directory => {
+                "is a directory: what is in it counts against cdc_total_space; move it elsewhere"
+            }
+            ForeignKind::Special => "is a device, pipe or socket: it is not opened; find out who made it, and remove it",
+            ForeignKind::File => {
+                "is no segment that this release reads: it is left alone; if Cassandra wrote it, update the agent, else \
+                 remove it"
+            }
+        })
+    }
 }
 
 /// What a foreign file is.

@@ -220,8 +220,18 @@ impl Metrics {
             ),
             decode_errors: all.by_reason("decode_errors", "Damaged or unreadable structures in segments", []),
             dead_letter_records: all.by_reason("dead_letter_records", "Dead-letter records", Rejected::reasons()),
-            delivery_latency: all.histogram("delivery_latency_seconds", "From handing a run of records to the producer to its acknowledgement", 0.000_5, 18),
-            end_to_end_latency: all.histogram("end_to_end_latency_seconds", "From the timestamp of a write to its acknowledgement, sampled", 0.001, 24),
+            delivery_latency: all.histogram(
+                "delivery_latency_seconds",
+                "From handing a run of records to the producer to its acknowledgement",
+                0.000_5,
+                18,
+            ),
+            end_to_end_latency: all.histogram(
+                "end_to_end_latency_seconds",
+                "From the timestamp of a write to its acknowledgement, sampled",
+                0.001,
+                24,
+            ),
             delivery_failures: all.add("delivery_failures", "Failed delivery reports", Family::default()),
             producer_rebuilds: all.counter("producer_rebuilds", "Kafka producers made anew after a failure"),
             isolation_runs: all.counter("isolation_runs", "Searches for the one record that Kafka refuses"),
@@ -353,7 +363,9 @@ mod tests {
         idx_invalid_total counter
         build_info info version=0.1.0
         config_last_reload_successful gauge
-        read_to_fallback gauge";
+        read_to_fallback gauge
+        problems gauge
+        damaged_gap_files gauge";
 
     /// One family of an OpenMetrics text.
     #[derive(Debug, Default)]

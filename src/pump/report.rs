@@ -5,14 +5,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::CdcIndex;
+use cassandra_commitlog::{CdcIndex, SegmentId};
 use cassandra_progress::{SegmentRecord, SegmentState as Recorded};
 use jiff::Timestamp;
 
 use super::Pump;
 use super::hold::Reason;
+use crate::gaps::GapLog;
 use crate::interrupt;
-use crate::keeper::Scan;
+use crate::keeper::{Scan, View};
 use crate::lifecycle::ReadTo;
 use crate::observe::{
     CdcRaw, Checkpoint, Hold, Identity, Kafka, Lag, SegmentState, SegmentStatus, Spool, State, Status,
@@ -125,8 +126,18 @@ impl Pump {
             },
             ..Status::default()
         };
-        status.set_segments(self.checkpoint.segments.iter().map(|record| self.segment_status(record, scan)));
-        status.next_action = status.hold.as_ref().map(|hold| hold.next_action.clone()).unwrap_or_default();
+        let views: HashMap<SegmentId, &View> = scan.segments.iter().map(|view| (view.name.id, view)).collect();
+        let records = self.checkpoint.segments.iter();
+        status.set_segments(records.map(|record| {
+            let view = views.get(&record.identity().segment).copied();
+            self.segment_status(record, view)
+        }));
+        let damaged = self.gaps.as_ref().map(GapLog::damaged).unwrap_or_default();
+        status.damaged_gap_files = damaged.len() as u64;
+        let scanned = scan.problems.iter().cloned().chain(scan.foreign.iter().map(ToString::to_string));
+        status.set_problems(damaged.iter().map(ToString::to_string).chain(scanned));
+        let hold = status.hold.as_ref().map(|hold| &hold.next_action);
+        status.next_action = hold.or(status.problems.first()).cloned().unwrap_or_default();
         self.observe.metrics.window_entries.set(self.delivery.ledger.window_entries());
         self.observe.set_status(status);
     }
@@ -216,10 +227,9 @@ impl Pump {
         })
     }
 
-    fn segment_status(&self, record: &SegmentRecord, scan: &Scan) -> SegmentStatus {
+    fn segment_status(&self, record: &SegmentRecord, view: Option<&View>) -> SegmentStatus {
         let id = record.identity().segment;
         let reading = self.readings.get(&id);
-        let view = scan.segments.iter().find(|view| view.name.id == id);
         let held = self.hold.as_ref().filter(|hold| hold.segment.is_some_and(|name| name.id == id));
         let state = match record.state() {
             Recorded::Finished => SegmentState::Finished,
