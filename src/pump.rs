@@ -506,7 +506,7 @@ impl Pump {
     fn reach_end(&mut self, view: &View, next: Option<&View>, extent: Extent) {
         if extent == Extent::Visible {
             self.at_end = Some(view.clone());
-            let has_section = next.is_some_and(|next| self.has_section(next));
+            let has_section = next.is_some_and(|next| self.has_section(next) == Some(true));
             if let Some(reading) = next.and_then(|next| self.readings.get_mut(&next.name.id)) {
                 reading.has_section |= has_section;
             }

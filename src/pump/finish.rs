@@ -10,6 +10,7 @@ use cassandra_progress::{Ending, Identity, Reapable, Sealed, SegmentRecord, Segm
 
 use super::hold::{Hold, Reason};
 use super::{Pump, PumpError, Trouble};
+use crate::fault;
 use crate::keeper::Scan;
 use crate::observe::HoldReason;
 
@@ -22,10 +23,12 @@ const TOMBSTONES: Duration = Duration::from_secs(30 * 24 * 3600);
 impl Pump {
     /// Collects acknowledgements, and takes them over into the records.
     pub(super) fn settle(&mut self) -> Result<(), Trouble> {
+        fault::point("report.take").map_err(PumpError::Write)?;
         if let Some((sink, ledger, _)) = self.delivery.parts() {
             sink.settle(ledger)?;
         }
         self.take_acknowledged()?;
+        fault::point("report.taken").map_err(PumpError::Write)?;
         self.settle_gaps()
     }
 

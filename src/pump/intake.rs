@@ -14,6 +14,7 @@ use super::hold::{Hold, Reason};
 use super::reading::Reading;
 use super::schema::SchemaSource;
 use super::{PumpError, Trouble};
+use crate::fault;
 use crate::gaps::{GapLog, GapRecord};
 use crate::line::{Done, Line};
 use crate::observe::{HoldReason, Observe};
@@ -81,6 +82,7 @@ impl Intake<'_> {
     ) -> Result<(), Trouble> {
         let position = Position { segment: reading.segment.name().id, offset: entry.end() };
         self.isolation.at = Some(position);
+        fault::point("send.entry").map_err(PumpError::Write)?;
         let done = match self.isolation.refused(position) {
             Some(detail) => {
                 let detail = detail.to_owned();
@@ -88,6 +90,7 @@ impl Intake<'_> {
             }
             None => self.decode(reading, version, entry)?,
         };
+        fault::point("send.entered").map_err(PumpError::Write)?;
         if let Some(rejected) = &done.rejected {
             let reason = rejected.reason();
             tracing::warn!(segment = %reading.segment, %position, reason, "dead-lettered: {rejected}");

@@ -60,7 +60,7 @@ pub(super) fn pump(
     let at_state = |error| Failure::io(config.state.directory.display(), error);
     let (mut gaps, mut quarantine) = (None, None);
     if let Some(store) = &store {
-        gaps = Some(GapLog::open(store.path(), &settings).map_err(at_state)?);
+        gaps = Some(gap_log(store.path(), &settings).map_err(at_state)?);
         quarantine = Some(Quarantine::open_to_keep(store.path(), &settings).map_err(at_state)?);
     }
     let counts = store.as_ref().map(|store| store.path().join("partitions.json"));
@@ -93,6 +93,16 @@ pub(super) fn pump(
         spool: (acknowledges && config.spool.enabled).then_some(config.spool.max_bytes),
     });
     Ok(pump)
+}
+
+/// The gap records. A damaged one says no more what is missing: somebody has to look.
+fn gap_log(state: &Path, settings: &Settings) -> io::Result<GapLog> {
+    let gaps = GapLog::open(state, settings)?;
+    for damaged in gaps.damaged() {
+        let path = state.join("gaps").join(&damaged.name);
+        tracing::error!("{} is a damaged gap record: {}; look at it, and move it away", path.display(), damaged.why);
+    }
+    Ok(gaps)
 }
 
 /// Who the node is: by its own word, else by the configuration, else as the state remembers it.
