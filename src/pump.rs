@@ -323,7 +323,7 @@ impl Pump {
             reading.is_some_and(|reading| reading.end.is_none() && reading.is_fresh())
         });
         let is_finished = |record: &SegmentRecord| record.state() == SegmentState::Finished;
-        let may_go = self.options.acknowledges && self.checkpoint.segments.iter().any(is_finished);
+        let may_go = self.options.acknowledges && scan.can_delete() && self.checkpoint.segments.iter().any(is_finished);
         scan.number > 0 && self.hold.is_none() && self.is_idle() && !may_end && !may_go
     }
 

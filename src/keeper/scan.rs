@@ -164,6 +164,11 @@ impl Scan {
         }
     }
 
+    /// Whether anything can be deleted in `cdc_raw`.
+    pub fn can_delete(&self) -> bool {
+        self.raw == RawState::Ready
+    }
+
     /// Whether the absence of a segment says that it is gone.
     pub fn is_whole(&self) -> bool {
         matches!(self.raw, RawState::Ready | RawState::ReadOnly) && self.spool_read

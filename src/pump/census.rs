@@ -45,7 +45,7 @@ impl Pump {
         }
         self.note_unmet(scan)?;
         self.keeper.taken(scan.number);
-        for orphan in &scan.orphans {
+        for orphan in scan.orphans.iter().filter(|_| scan.can_delete()) {
             self.meet_orphan(orphan.name)?;
         }
         Ok(())

@@ -104,9 +104,12 @@ impl Pump {
         Ok(true)
     }
 
-    /// Finished segments whose files are there. One that the server still holds is kept until it lets go, unless space is
+    /// Finished segments whose files are there, and can be deleted. One that the server still holds is kept until it lets go, unless space is
     /// wanted at once: what it would link again by a replay is known by its tombstone either way.
     fn finished(&self, scan: &Scan) -> Vec<Identity> {
+        if !scan.can_delete() {
+            return Vec::new();
+        }
         let is_there = |record: &&SegmentRecord| scan.segments.iter().any(|view| view.name.to_string() == record.name);
         let is_finished = |record: &&SegmentRecord| record.state() == SegmentState::Finished;
         self.checkpoint.segments.iter().filter(is_finished).filter(is_there).map(SegmentRecord::identity).collect()

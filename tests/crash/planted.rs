@@ -34,6 +34,15 @@ fn copy_of_a_segment(rig: &mut Rig) -> PathBuf {
     copy
 }
 
+/// The node goes on in a segment that has the id of an earlier one.
+fn reuse(rig: &mut Rig, id: i64) {
+    let next = std::mem::replace(&mut rig.node.next_id, id);
+    rig.node.switch();
+    rig.node.next_id = next;
+    rig.node.switch();
+    assert_eq!(rig.node.active_id(), id);
+}
+
 #[test]
 fn what_is_planted_is_neither_followed_nor_opened_nor_deleted() {
     let mut rig = Rig::new(Options::new(seed(400)));
@@ -94,10 +103,7 @@ fn another_segment_under_the_name_of_a_deleted_one_is_read_from_its_beginning() 
     rig.node.write_many(Kind::Cdc, 50);
     rig.settle(&mut agent);
     assert!(!rig.raw().contains(&rig.node.log_name(id)));
-    rig.node.next_id = id;
-    rig.node.switch();
-    rig.node.switch();
-    assert_eq!(rig.node.active_id(), id);
+    reuse(&mut rig, id);
     rig.node.write_many(Kind::Cdc, 30);
     rig.settle(&mut agent);
     agent.terminate();
@@ -118,10 +124,7 @@ fn another_segment_under_the_name_of_an_unfinished_one_leaves_a_gap_record_and_i
     let log = rig.node.cdc_raw.join(rig.node.log_name(id));
     fs::remove_file(&log).unwrap();
     rig.node.start();
-    rig.node.next_id = id;
-    rig.node.switch();
-    rig.node.switch();
-    assert_eq!(rig.node.active_id(), id);
+    reuse(&mut rig, id);
     rig.node.write_many(Kind::Cdc, 30);
     let mut agent = rig.place.agent();
     rig.settle(&mut agent);
@@ -136,11 +139,10 @@ fn the_limit_of_the_spool_leaves_gap_records() {
     let mut rig = Rig::new(Options::new(seed(404)));
     rig.place.spool(true);
     rig.place.arguments = vec!["--set".to_owned(), "spool.max_bytes=200KiB".to_owned()];
+    // An agent that has never reached Kafka has read nothing.
+    rig.broker.down();
     let mut agent = rig.place.agent();
     agent.wait_ready(READY);
-    rig.node.write_many(Kind::Cdc, 10);
-    rig.settle(&mut agent);
-    rig.broker.down();
     for _ in 0..3 {
         rig.node.fill(4);
         rig.node.sync();
