@@ -59,6 +59,8 @@ struct Shared {
     acknowledged: Mutex<HashMap<SegmentName, LogOffset>>,
     /// The number of the last look that the pump has taken in.
     taken: AtomicU64,
+    /// The number of the last look that began: it may be over, and not published yet.
+    begun: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -85,6 +87,7 @@ impl Keeper {
             published: Condvar::new(),
             acknowledged: Mutex::new(HashMap::new()),
             taken: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
         let mut turns = Turns {
@@ -145,17 +148,16 @@ impl Keeper {
             spool.unlink(name)?;
         }
         lock(&self.shared.acknowledged).remove(&name);
-        Ok(self.latest().number)
+        Ok(self.shared.begun.load(Ordering::Acquire))
     }
 
-    /// Deletes an index whose log is gone.
+    /// Deletes an index whose log is gone. If the log is there again the index is its own, and stays.
     ///
     /// # Errors
-    /// The log is there after all, or the index can't be unlinked.
-    pub fn delete_orphan(&self, explained: Explained) -> io::Result<u64> {
+    /// The index can't be unlinked.
+    pub fn delete_orphan(&self, explained: Explained) -> io::Result<()> {
         let _files = lock(&self.shared.files);
-        self.shared.raw.delete_orphan(explained)?;
-        Ok(self.latest().number)
+        self.shared.raw.delete_orphan(explained)
     }
 
     /// What the spool may cost from now on.
@@ -252,6 +254,7 @@ impl Turns {
     fn turn(&mut self, number: u64, at: Instant) -> Scan {
         let shared = Arc::clone(&self.shared);
         let files = lock(&shared.files);
+        shared.begun.store(number, Ordering::Release);
         let mut problems = Vec::new();
         let (mut spooled, spool_read) = match files.as_ref().map(Spool::scan) {
             None => (HashMap::new(), true),

@@ -4,9 +4,11 @@
 //! gap record of bytes that are given up. Does not own: where entries come from (`segment`), their records (`line`).
 
 use std::ops::Range;
+use std::time::Instant;
 
 use cassandra_commitlog::{
-    Codec, DecodeError, Descriptor, Entry, FileOffset, FormatVersion, LogOffset, MutationError, Position, Structure,
+    Cause, Codec, DecodeError, Descriptor, Entry, FileOffset, FormatVersion, LogOffset, MutationError, Place, Position,
+    Structure,
 };
 use cassandra_event::GapKind;
 use cassandra_progress::{Checkpoint, Ledger, Outcome, Refused};
@@ -19,7 +21,7 @@ use super::{PumpError, Trouble};
 use crate::fault;
 use crate::gaps::{GapLog, GapRecord};
 use crate::line::{Done, Line, Rejected};
-use crate::observe::{HoldReason, Observe};
+use crate::observe::{HoldReason, Observe, Part};
 use crate::sink::Sink;
 use crate::walk::Damage;
 
@@ -142,6 +144,59 @@ impl Intake<'_> {
         Ok(())
     }
 
+    /// Whether others must have their turn before more is read: the slice is over, or enough is on its way.
+    pub(super) fn must_pause(&self, slice: Instant) -> bool {
+        self.observe.beat(Part::Pump);
+        Instant::now() >= slice || self.ledger.is_full() || self.sink.is_crowded()
+    }
+
+    /// Damaged bytes: held at, or put aside.
+    pub(super) fn damage(
+        &mut self,
+        reading: &mut Reading,
+        descriptor: &Descriptor,
+        file: &[u8],
+        section: &Range<FileOffset>,
+        damage: &Damage,
+        salvage: bool,
+    ) -> Result<(), Trouble> {
+        self.count_damage(reading, &damage.error, damage.from);
+        if !salvage {
+            return Err(Hold::damaged(reading, damage).into());
+        }
+        self.salvage(reading, descriptor, file, section, damage)
+    }
+
+    /// A header that can't be read: nothing of the segment can be, whatever the configuration says.
+    pub(super) fn unreadable(&self, reading: &mut Reading, error: &DecodeError) -> Hold {
+        self.count_damage(reading, error, LogOffset(0));
+        let segment = &reading.segment;
+        Hold::new(Reason::Held(HoldReason::Damage), format!("{segment}: {error}")).at(segment.name(), LogOffset(0))
+    }
+
+    /// A chain that ends before a place that it had reached once.
+    pub(super) fn short(
+        &mut self,
+        reading: &mut Reading,
+        file: &[u8],
+        end: LogOffset,
+        salvage: bool,
+    ) -> Result<(), Trouble> {
+        let cause = Cause::Broken("the chain ends before a place that it had reached");
+        let error = DecodeError { at: Place::Log(end), structure: Structure::CdcIndex, cause };
+        let descriptor = Descriptor::parse(file).map_err(|error| self.unreadable(reading, &error))?;
+        self.damage(
+            reading,
+            &descriptor,
+            file,
+            &(FileOffset(0)..FileOffset(0)),
+            &Damage { error, from: end, to: None },
+            salvage,
+        )?;
+        reading.highest = end;
+        Ok(())
+    }
+
     /// Counts damage, once.
     pub(super) fn count_damage(&self, reading: &mut Reading, error: &DecodeError, at: LogOffset) {
         if reading.is_newly_damaged(at) {
@@ -172,15 +227,14 @@ impl Intake<'_> {
     }
 
     /// Puts damaged bytes aside: with a gap record first, because nothing else says that they are missing.
-    pub(super) fn salvage(
+    fn salvage(
         &mut self,
-        reading: &mut Reading,
+        reading: &Reading,
         descriptor: &Descriptor,
         file: &[u8],
         section: &Range<FileOffset>,
         damage: &Damage,
     ) -> Result<(), Trouble> {
-        self.count_damage(reading, &damage.error, damage.from);
         let (Some(gaps), Some(quarantine)) = (self.gaps, self.line.quarantine()) else { return Ok(()) };
         let name = reading.segment.name();
         // Behind lost markers of compressed sections nobody knows how long their plaintext was.

@@ -8,8 +8,10 @@ use std::time::Instant;
 use cassandra_commitlog::{CdcIndex, LogOffset, SegmentName};
 use cassandra_progress::{Mismatch, Outcome, SegmentRecord, Tally};
 
+use super::hold::{Hold, Reason};
 use crate::lifecycle::{self, Extent, ReadTo, Sighting};
 use crate::line::Segment;
+use crate::observe::HoldReason;
 use crate::tail::OpenEnd;
 use crate::walk::Marker;
 
@@ -33,13 +35,17 @@ pub(super) struct Reading {
     pub(super) read_to: Option<ReadTo>,
     pub(super) open_end: Option<OpenEnd>,
     pub(super) has_section: bool,
-    /// The highest number that a growing index has named.
+    /// What the chain is known to have reached: a growing index has named it, or it is acknowledged and was not read early.
     pub(super) highest: LogOffset,
     pub(super) index: Option<CdcIndex>,
     /// The file's number in the record.
     pub(super) inode: u64,
     /// Damage that is counted already: a hold is tried again and again.
     damaged: Option<LogOffset>,
+    /// Whether anything behind its last marker was published.
+    pub(super) early: bool,
+    /// Why its account does not close. It stays so.
+    pub(super) fault: Option<Hold>,
     server_holds: bool,
     since: Instant,
 }
@@ -57,8 +63,10 @@ impl Reading {
             read_to: None,
             open_end: None,
             has_section: false,
-            highest: LogOffset(0),
+            highest: if record.early { LogOffset(0) } else { record.acknowledged() },
             index: None,
+            early: record.early,
+            fault: None,
             inode: record.inode,
             damaged: None,
             server_holds: true,
@@ -66,19 +74,28 @@ impl Reading {
         }
     }
 
-    /// Takes the reading back to what is acknowledged. A segment that is read and acknowledged to its end stays so.
+    /// Takes the reading back to what is acknowledged. Where that is all that was read nothing changes.
     pub(super) fn restart(&mut self, record: &SegmentRecord) {
-        if self.end.is_some_and(|end| record.acknowledged() >= end) {
+        let acknowledged = record.acknowledged();
+        if acknowledged >= self.read && self.end.is_none_or(|end| acknowledged >= end) {
             return;
         }
         self.begin_again();
         self.end = None;
-        (self.read, self.tally) = (record.acknowledged(), record.tally());
+        (self.read, self.tally) = (acknowledged, record.tally());
     }
 
     /// Walks it from its first section again, next time; what went to the line stays there.
     pub(super) fn begin_again(&mut self) {
         (self.next, self.framed, self.done, self.open_end) = (None, 0, None, None);
+    }
+
+    /// How far it can be read, as far as that is known.
+    pub(super) fn readable(&self) -> LogOffset {
+        let named = self.index.map_or(LogOffset(0), |index| match index {
+            CdcIndex::Growing(number) | CdcIndex::Sealed(number) => number,
+        });
+        self.end.unwrap_or_else(|| named.max(self.read))
     }
 
     /// Notes what was seen of it.
@@ -97,6 +114,13 @@ impl Reading {
     /// Whether damage at this position is met for the first time.
     pub(super) fn is_newly_damaged(&mut self, at: LogOffset) -> bool {
         self.damaged.replace(at) != Some(at)
+    }
+
+    /// Its account does not close, and won't.
+    pub(super) fn refuse(&mut self, mismatch: &Mismatch, acknowledged: LogOffset) -> Hold {
+        let name = self.segment.name();
+        let hold = Hold::new(Reason::Held(HoldReason::Account), format!("{name}: {mismatch}")).at(name, acknowledged);
+        self.fault.insert(hold).clone()
     }
 
     /// Entries that were published, and that the chain does not hold.
