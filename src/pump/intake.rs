@@ -277,3 +277,21 @@ impl Trouble {
         Hold::new(Reason::Held(HoldReason::DeadLetterTopic), detail).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cassandra_commitlog::SegmentId;
+
+    use super::*;
+
+    #[test]
+    fn a_probe_measures_from_the_write_to_the_acknowledgement_of_its_entry() {
+        let at = |segment, offset| Position { segment: SegmentId(segment), offset: LogOffset(offset) };
+        let probe = Probe { position: at(7, 100), written: 5_000_000 };
+        assert!(probe.passed(at(7, 100)) && probe.passed(at(7, 101)));
+        assert!(!probe.passed(at(7, 99)) && !probe.passed(at(8, 200)));
+        assert_eq!(probe.seconds_until(7_500_000), Some(2.5));
+        assert_eq!(probe.seconds_until(4_000_000), Some(0.0), "a client's clock runs ahead");
+        assert_eq!(probe.seconds_until(5_000_000 + OLDEST_WRITE), None);
+    }
+}

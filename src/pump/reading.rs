@@ -172,3 +172,37 @@ impl Reading {
             .then(|| record.tally().finish(self.entries()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cassandra_progress::Identity;
+
+    use super::*;
+
+    fn reading() -> Reading {
+        let name = SegmentName::parse("CommitLog-7-1.log").unwrap();
+        let identity = Identity { segment: name.id, first_entry_crc: None };
+        Reading::new(name, &SegmentRecord::new(identity, name.to_string(), 1, 2))
+    }
+
+    #[test]
+    fn damage_is_new_once() {
+        let mut reading = reading();
+        assert!(reading.is_newly_damaged(LogOffset(5)) && !reading.is_newly_damaged(LogOffset(5)));
+        reading.begin_again();
+        assert!(!reading.is_newly_damaged(LogOffset(5)), "a hold tries again");
+        assert!(reading.is_newly_damaged(LogOffset(9)));
+    }
+
+    #[test]
+    fn what_a_killed_server_took_back_is_what_the_chain_lacks() {
+        let mut reading = reading();
+        for end in [100, 200, 300] {
+            reading.count(LogOffset(end), Outcome::Published);
+        }
+        (reading.framed, reading.end) = (3, Some(LogOffset(300)));
+        assert_eq!(reading.taken_back(), 0);
+        (reading.framed, reading.end) = (2, Some(LogOffset(200)));
+        assert_eq!(reading.taken_back(), 1);
+    }
+}
