@@ -403,7 +403,11 @@ impl Pump {
                 self.stop_at(hold);
                 Ok(())
             }
-            Trouble::Collision(name) => self.replace(name),
+            Trouble::Collision(name) => {
+                // Acknowledgements on their way are of the other segment: they must not count for this one.
+                self.meet(Trouble::Sink(KafkaError::Interrupted.into()))?;
+                self.replace(name)
+            }
             Trouble::Misnamed(name, detail) => {
                 tracing::error!(segment = %name, "set aside, neither read nor deleted: {detail}");
                 let mut records = self.checkpoint.segments.iter_mut();

@@ -168,7 +168,9 @@ impl Delivery {
     /// Says what to wait for before that.
     pub(super) fn recover(&mut self, error: KafkaError) -> Result<Option<Hold>, Trouble> {
         let action = error.action();
-        self.observe.metrics.add_delivery_failure(&error.word());
+        if !matches!(error, KafkaError::Interrupted) {
+            self.observe.metrics.add_delivery_failure(&error.word());
+        }
         let fatal = self.publisher().is_some_and(|publisher| publisher.is_fatal());
         self.collect_reports();
         let hold = match action {
@@ -176,7 +178,6 @@ impl Delivery {
                 self.isolate(action, &error)?;
                 None
             }
-            Action::Rewind if matches!(error, KafkaError::Interrupted) => None,
             Action::Rewind | Action::Wait | Action::Absorbed => None,
             Action::Fatal => Some(Hold::new(Reason::Kafka, error.to_string()).for_at_least(REBUILD)),
             Action::Hold(_) | Action::Credentials => Some(hold_for(&error)?),

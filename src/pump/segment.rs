@@ -59,7 +59,7 @@ impl Pump {
         let Some(marker) = reading.next else { return Ok(false) };
         let mut open_end = match reading.open_end.take() {
             Some(open_end) => open_end,
-            None => OpenEnd::open(&view.path(), view.name.id).map_err(unreadable(reading.read))?,
+            None => OpenEnd::new(view.open_file().map_err(unreadable(reading.read))?, view.name.id),
         };
         let closed = if reading.read_to == Some(ReadTo::Written) {
             let version = view.name.version;
