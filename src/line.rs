@@ -175,15 +175,10 @@ impl Line {
         self.timeline.as_mut().is_some_and(|timeline| timeline.merge(pulled, at_micros))
     }
 
-    /// Goes back to the schema at the place where reading goes on. See [`Timeline::rewind`].
-    pub fn rewind_schema(
-        &mut self,
-        rank: impl Fn(SegmentId) -> Option<usize>,
-        segment: SegmentId,
-        acknowledged: LogOffset,
-    ) {
+    /// Goes back to the schema of the places where reading goes on. See [`Timeline::rewind`].
+    pub fn rewind_schema(&mut self, again: impl Fn(SegmentId) -> Option<LogOffset>) {
         if let Some(timeline) = &mut self.timeline {
-            timeline.rewind(rank, (segment, acknowledged));
+            timeline.rewind(again);
         }
     }
 

@@ -438,13 +438,12 @@ impl Pump {
 
     /// The schema as it was where reading goes on.
     fn rewind_schema(&mut self) {
-        if let Some((segment, position)) = self.place() {
-            let order = self.order();
-            self.line.rewind_schema(|id| order.iter().position(|known| *known == id), segment, position);
-        }
+        let open = self.checkpoint.segments.iter().filter(|record| record.state() == SegmentState::Reading);
+        let again: HashMap<_, _> = open.map(|record| (record.identity().segment, record.acknowledged())).collect();
+        self.line.rewind_schema(|segment| again.get(&segment).copied());
     }
 
-    /// Where reading goes on behind what is acknowledged.
+    /// The first place where reading goes on behind what is acknowledged.
     fn place(&self) -> Option<(SegmentId, LogOffset)> {
         let open = |record: &&SegmentRecord| record.state() == SegmentState::Reading;
         let record = self.checkpoint.segments.iter().find(open)?;

@@ -10,7 +10,7 @@ use cassandra_event::GapKind;
 use cassandra_progress::{Ending, Identity, SegmentRecord, SegmentState, Tombstone};
 
 use super::reading::Reading;
-use super::{Pump, PumpError};
+use super::{Pump, PumpError, Trouble};
 use crate::cdc_raw::Explained;
 use crate::gaps::GapRecord;
 use crate::keeper::{Scan, View};
@@ -22,7 +22,7 @@ impl Pump {
         self.reaped.retain(|_, seen| *seen >= scan.number);
         for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)).collect::<Vec<_>>() {
             if !self.is_known(view.name) {
-                self.meet_segment(view);
+                self.meet_segment(view)?;
             }
             self.see(view);
         }
@@ -49,9 +49,12 @@ impl Pump {
     }
 
     /// A segment at first sight in this life of the agent.
-    fn meet_segment(&mut self, view: &View) {
+    fn meet_segment(&mut self, view: &View) -> Result<(), PumpError> {
         let name = view.name;
         let known = self.checkpoint.segments.iter().position(|record| record.identity().segment == name.id);
+        if known.is_none() && !self.has_left(name)? {
+            return Ok(());
+        }
         let at = known.unwrap_or_else(|| {
             let order: Vec<_> = self.checkpoint.segments.iter().map(|record| self.in_use(record)).collect();
             let at = lifecycle::place_of(name.id, &order);
@@ -63,6 +66,23 @@ impl Pump {
         if let Some(record) = self.checkpoint.segments.get(at) {
             self.readings.insert(name.id, Reading::new(name, record));
         }
+        Ok(())
+    }
+
+    /// Whether nothing counts any more for an earlier segment under this id: what is on its way for that one must not be
+    /// taken for an acknowledgement of this one.
+    fn has_left(&mut self, name: SegmentName) -> Result<bool, PumpError> {
+        if self.delivery.ledger.segment() != Some(name.id) {
+            return Ok(true);
+        }
+        if self.delivery.ledger.outstanding() > 0 {
+            return Ok(false);
+        }
+        if let Err(Trouble::Fatal(error)) = self.take_acknowledged() {
+            return Err(error);
+        }
+        self.delivery.forget();
+        Ok(true)
     }
 
     fn in_use(&self, record: &SegmentRecord) -> (cassandra_commitlog::SegmentId, bool) {
