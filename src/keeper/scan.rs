@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use cassandra_commitlog::SegmentName;
 
-use crate::cdc_raw::{Foreign, Index, Orphan, RawState};
+use crate::cdc_raw::{Foreign, Index, IndexCounts, Orphan, RawState};
 use crate::folder::Meta;
 use crate::mapped::{self, Access, Mapped};
 use crate::spool::Room;
@@ -122,8 +122,8 @@ pub struct Scan {
 /// What the keeper counts since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Numbers in indexes that went backwards and were ignored.
-    pub backward_indexes: u64,
+    /// What reading indexes met.
+    pub indexes: IndexCounts,
     /// Overflows of the queue of notifications.
     pub overflows: u64,
     /// Segments linked into the spool.

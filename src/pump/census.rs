@@ -19,6 +19,10 @@ use crate::lifecycle;
 impl Pump {
     /// Takes in what a scan saw.
     pub(super) fn take_in(&mut self, scan: &Scan) -> Result<(), PumpError> {
+        if self.taken_in == scan.number {
+            return Ok(());
+        }
+        self.taken_in = scan.number;
         self.reaped.retain(|_, seen| *seen >= scan.number);
         for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)).collect::<Vec<_>>() {
             if !self.is_known(view.name) {
@@ -56,8 +60,12 @@ impl Pump {
             return Ok(());
         }
         let at = known.unwrap_or_else(|| {
-            let order: Vec<_> = self.checkpoint.segments.iter().map(|record| self.in_use(record)).collect();
-            let at = lifecycle::place_of(name.id, &order);
+            // What it can't come before need not be looked at: most segments are newer than all.
+            let records = &self.checkpoint.segments;
+            let behind = records.iter().rev().take_while(|record| record.identity().segment > name.id).count();
+            let (before, behind) = records.split_at(records.len() - behind);
+            let order: Vec<_> = behind.iter().map(|record| self.in_use(record)).collect();
+            let at = before.len() + lifecycle::place_of(name.id, &order);
             let record = self.first_record(view);
             self.checkpoint.segments.insert(at, record);
             self.dirty = true;
@@ -129,15 +137,15 @@ impl Pump {
         if let Some(reading) = self.readings.get_mut(&view.name.id) {
             reading.see(view.index.value(), view.server_holds());
         }
-        let inode = view.inode();
-        let mut records = self.checkpoint.segments.iter_mut();
-        let Some(record) = records.find(|record| record.identity().segment == view.name.id) else { return };
-        if record.inode != inode {
-            record.inode = inode;
-            self.dirty = true;
+        let (id, inode) = (view.name.id, view.inode());
+        if let Some(reading) = self.readings.get_mut(&id).filter(|reading| reading.inode != inode) {
             // Another file under the name: its first entry says whether it is the same segment.
-            if let Some(reading) = self.readings.get_mut(&view.name.id) {
-                reading.begin_again();
+            reading.begin_again();
+            reading.inode = inode;
+            let mut records = self.checkpoint.segments.iter_mut();
+            if let Some(record) = records.find(|record| record.identity().segment == id) {
+                record.inode = inode;
+                self.dirty = true;
             }
         }
         let wants_mode = self.readings.get(&view.name.id).is_some_and(|reading| reading.read_to.is_none());

@@ -137,16 +137,25 @@ impl Delivery {
             make().and_then(|settings| Publisher::connect(&KafkaSettings { pinned: partitions.pinned(), ..settings }));
         match connected {
             Ok(mut publisher) => {
-                let observe = Arc::clone(&self.observe);
-                publisher.on_wait(move |_| {
-                    observe.beat(Part::Pump);
-                    if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                });
+                self.observe_publisher(&mut publisher);
                 self.sink = Some(Sink::Kafka(Box::new(KafkaSink::new(publisher))));
                 Ok(())
             }
             Err(error) => Err(hold_for(&error)?.into()),
         }
+    }
+
+    fn observe_publisher(&self, publisher: &mut Publisher) {
+        let observe = Arc::clone(&self.observe);
+        publisher.on_wait(move |_| {
+            observe.beat(Part::Pump);
+            if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let observe = Arc::clone(&self.observe);
+        publisher.on_delivered(move |took| observe.metrics.delivery_latency.observe(took.as_secs_f64()));
+        let observe = Arc::clone(&self.observe);
+        publisher.on_report_turn(move || observe.beat(Part::Reports));
+        self.observe.metrics.certificate_expiry.set(publisher.certificate_expires().unwrap_or(0));
     }
 
     /// Looks whether topics have other partitions than before.
@@ -190,6 +199,8 @@ impl Delivery {
             Some(_) => {
                 self.observe.metrics.producer_rebuilds.inc();
                 self.sink = None;
+                // Its thread is gone with it.
+                self.observe.leave(Part::Reports);
             }
             None => {}
         }
