@@ -212,8 +212,7 @@ impl Turns {
             beat();
             let started = Instant::now();
             number += 1;
-            let scan = self.turn(number, started);
-            *lock(&self.shared.latest) = Arc::new(scan);
+            self.turn(number, started);
             self.shared.published.notify_all();
             self.rest(started.elapsed());
             if !self.shared.stop.load(Ordering::Acquire) {
@@ -235,7 +234,8 @@ impl Turns {
         }
     }
 
-    fn turn(&mut self, number: u64, at: Instant) -> Scan {
+    /// Looks and publishes, all under the lock: what is deleted later is in no look with a higher number.
+    fn turn(&mut self, number: u64, at: Instant) {
         let shared = Arc::clone(&self.shared);
         let files = lock(&shared.files);
         let mut problems = Vec::new();
@@ -256,12 +256,11 @@ impl Turns {
             room = spool.room().map_err(|error| problems.push(format!("ask for free space: {error}"))).ok();
             self.keep_limits(spool, &mut spooled, room, &mut problems);
         }
-        drop(files);
         self.spooled.clone_from(&spooled);
         self.counts.backward_indexes = self.scanner.backward();
         self.counts.overflows = self.watch.overflows();
         self.counts.watching = self.watch.is_watching();
-        Scan {
+        let scan = Scan {
             number,
             at,
             raw: raw.state,
@@ -274,7 +273,8 @@ impl Turns {
             raw_bytes: raw.bytes,
             segments: self.views(&raw.segments, spooled),
             problems,
-        }
+        };
+        *lock(&shared.latest) = Arc::new(scan);
     }
 
     /// A watch stays with the directory that was there; one that failed is tried again each turn.
