@@ -30,6 +30,7 @@ impl Pump {
             // Nothing follows from what was not seen.
             return Ok(());
         }
+        self.notice_foreign_deletions(scan);
         let present: HashSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
         let is_gone =
             |record: &SegmentRecord| SegmentName::parse(&record.name).is_ok_and(|name| !present.contains(&name));
@@ -42,6 +43,19 @@ impl Pump {
             self.meet_orphan(orphan.name)?;
         }
         Ok(())
+    }
+
+    /// Cassandra without blocking, a cleaner or a person may take a segment out of `cdc_raw`; the spool has it still. Those
+    /// that never had an index are Cassandra's to drop: nothing of theirs is for us.
+    fn notice_foreign_deletions(&mut self, scan: &Scan) {
+        for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)) {
+            let Some(reading) = self.readings.get_mut(&view.name.id) else { continue };
+            let was_linked = std::mem::replace(&mut reading.is_linked, view.raw.is_some());
+            if was_linked && view.raw.is_none() && reading.index.is_some() {
+                tracing::warn!(segment = %view.name, "deleted from cdc_raw before it was done: read on from the spool");
+                self.observe.metrics.foreign_deletions.inc();
+            }
+        }
     }
 
     fn is_known(&self, name: SegmentName) -> bool {
@@ -154,6 +168,7 @@ impl Pump {
             (false, false) => Ending::Empty,
         };
         if ending == Ending::Lost {
+            self.observe.metrics.foreign_deletions.inc();
             self.note_loss(&self.checkpoint.segments[at].name.clone(), GapKind::SegmentDeleted, at)?;
         }
         let record = self.checkpoint.segments.remove(at);

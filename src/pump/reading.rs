@@ -36,6 +36,8 @@ pub(super) struct Reading {
     /// The highest number that a growing index has named.
     pub(super) highest: LogOffset,
     pub(super) index: Option<CdcIndex>,
+    /// Whether `cdc_raw` had it at the last look.
+    pub(super) is_linked: bool,
     server_holds: bool,
     since: Instant,
 }
@@ -55,6 +57,7 @@ impl Reading {
             has_section: false,
             highest: LogOffset(0),
             index: None,
+            is_linked: false,
             server_holds: true,
             since: Instant::now(),
         }
