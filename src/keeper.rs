@@ -257,7 +257,7 @@ impl Turns {
             self.keep_limits(spool, &mut spooled, room, &mut problems);
         }
         self.spooled.clone_from(&spooled);
-        self.counts.backward_indexes = self.scanner.backward();
+        self.counts.indexes = self.scanner.counts();
         self.counts.overflows = self.watch.overflows();
         self.counts.watching = self.watch.is_watching();
         let scan = Scan {

@@ -38,6 +38,10 @@ pub(super) struct Reading {
     pub(super) index: Option<CdcIndex>,
     /// Whether `cdc_raw` had it at the last look.
     pub(super) is_linked: bool,
+    /// The file's number in the record.
+    pub(super) inode: u64,
+    /// Damage that is counted already: a hold is tried again and again.
+    damaged: Option<LogOffset>,
     server_holds: bool,
     since: Instant,
 }
@@ -58,6 +62,8 @@ impl Reading {
             highest: LogOffset(0),
             index: None,
             is_linked: false,
+            inode: record.inode,
+            damaged: None,
             server_holds: true,
             since: Instant::now(),
         }
@@ -89,6 +95,16 @@ impl Reading {
         if let Some(CdcIndex::Growing(number)) = index {
             self.highest = self.highest.max(number);
         }
+    }
+
+    /// Whether damage at this position is met for the first time.
+    pub(super) fn is_newly_damaged(&mut self, at: LogOffset) -> bool {
+        self.damaged.replace(at) != Some(at)
+    }
+
+    /// Entries that were published, and that the chain does not hold.
+    pub(super) fn taken_back(&self) -> u64 {
+        self.entries().saturating_sub(self.framed)
     }
 
     /// Whether it may count as ended soon, if it stays as it is.
