@@ -14,6 +14,7 @@ from writes import Change
 LOST_SECONDS = 2
 # Progress is saved once a second; on a busy machine a save and what is in flight take their time.
 REPEATED_SECONDS = 5
+NUMBERED = '1b255f4d-ef25-40a6-'
 
 
 class Judge:
@@ -143,7 +144,8 @@ class Judge:
 
     def check_tables(self, session, tables):
         """Each of these tables, with the columns it has now, is what its events make."""
-        ids = {r['table_name']: str(r['id']) for r in session.execute(f"SELECT table_name, id FROM system_schema.tables WHERE keyspace_name = '{KEYSPACE}'")}
+        found = session.execute(f"SELECT table_name, id FROM system_schema.tables WHERE keyspace_name = '{KEYSPACE}'")
+        ids = {r['table_name']: id_text(r['id']) for r in found}
         by_table = collections.defaultdict(lambda: collections.defaultdict(list))
         for _, event, its in sorted(self.events, key=lambda entry: position(entry[1])):
             if event['table_id'] == ids.get(event['table']):
@@ -157,6 +159,11 @@ class Judge:
                             f'  events: {str(ours.get(differing[0]))[:2000]}\n  SELECT: {str(its.get(differing[0]))[:2000]}')
             rows += len(its)
         say(f'the events rebuild all {rows} rows of {len(tables)} tables, with write times and expiry')
+
+
+def id_text(table_id):
+    """A table's id as Cassandra prints it: those of 6.0 are numbers behind eight bytes that are always the same."""
+    return f'tid:{table_id.int & 0xffffffffffffffff:x}' if str(table_id).startswith(NUMBERED) else str(table_id)
 
 
 def is_about(letter, table_id):
