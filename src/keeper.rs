@@ -59,8 +59,6 @@ struct Shared {
     acknowledged: Mutex<HashMap<SegmentName, LogOffset>>,
     /// The number of the last look that the pump has taken in.
     taken: AtomicU64,
-    /// The number of the last look that began: it may be over, and not published yet.
-    begun: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -87,7 +85,6 @@ impl Keeper {
             published: Condvar::new(),
             acknowledged: Mutex::new(HashMap::new()),
             taken: AtomicU64::new(0),
-            begun: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
         let mut turns = Turns {
@@ -148,7 +145,7 @@ impl Keeper {
             spool.unlink(name)?;
         }
         lock(&self.shared.acknowledged).remove(&name);
-        Ok(self.shared.begun.load(Ordering::Acquire))
+        Ok(self.latest().number)
     }
 
     /// Deletes an index whose log is gone. If the log is there again the index is its own, and stays.
@@ -228,8 +225,7 @@ impl Turns {
             beat();
             let started = Instant::now();
             number += 1;
-            let scan = self.turn(number, started);
-            *lock(&self.shared.latest) = Arc::new(scan);
+            self.turn(number, started);
             self.shared.published.notify_all();
             self.rest(started.elapsed());
             if !self.shared.stop.load(Ordering::Acquire) {
@@ -251,10 +247,10 @@ impl Turns {
         }
     }
 
-    fn turn(&mut self, number: u64, at: Instant) -> Scan {
+    /// Looks and publishes, all under the lock: what is deleted later is in no look with a higher number.
+    fn turn(&mut self, number: u64, at: Instant) {
         let shared = Arc::clone(&self.shared);
         let files = lock(&shared.files);
-        shared.begun.store(number, Ordering::Release);
         let mut problems = Vec::new();
         let (mut spooled, spool_read) = match files.as_ref().map(Spool::scan) {
             None => (HashMap::new(), true),
@@ -273,7 +269,6 @@ impl Turns {
             room = spool.room().map_err(|error| problems.push(format!("ask for free space: {error}"))).ok();
             self.keep_limits(spool, &mut spooled, room, &mut problems);
         }
-        drop(files);
         self.spooled.clone_from(&spooled);
         self.counts.indexes = self.scanner.counts();
         self.counts.overflows = self.watch.overflows();
@@ -294,7 +289,7 @@ impl Turns {
             problems,
         };
         self.note_departed(&mut scan);
-        scan
+        *lock(&shared.latest) = Arc::new(scan);
     }
 
     /// While the pump waits for Kafka, segments may come and go: it is told until it has taken that in.

@@ -36,6 +36,7 @@ impl Pump {
             // Nothing follows from what was not seen.
             return Ok(());
         }
+        self.notice_foreign_deletions(scan);
         let present: HashSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
         for departed in scan.departed.iter().filter(|departed| !present.contains(&departed.name)) {
             if let Some(reading) = self.readings.get_mut(&departed.name.id) {
@@ -76,6 +77,19 @@ impl Pump {
 
     fn is_left_spare(&self, view: &View) -> bool {
         !view.server_holds() && view.index.value().is_none() && self.has_section(view) == Some(false)
+    }
+
+    /// Cassandra without blocking, a cleaner or a person may take a segment out of `cdc_raw`; the spool has it still. Those
+    /// that never had an index are Cassandra's to drop: nothing of theirs is for us.
+    fn notice_foreign_deletions(&mut self, scan: &Scan) {
+        for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)) {
+            let Some(reading) = self.readings.get_mut(&view.name.id) else { continue };
+            let was_linked = std::mem::replace(&mut reading.is_linked, view.raw.is_some());
+            if was_linked && view.raw.is_none() && reading.index.is_some() {
+                tracing::warn!(segment = %view.name, "deleted from cdc_raw before it was done: read on from the spool");
+                self.observe.metrics.foreign_deletions.inc();
+            }
+        }
     }
 
     fn is_known(&self, name: SegmentName) -> bool {
@@ -214,6 +228,7 @@ impl Pump {
             if SegmentName::parse(&record.name).is_ok_and(|name| self.is_found_again(name)) {
                 return Ok(());
             }
+            self.observe.metrics.foreign_deletions.inc();
             self.note_loss(record)?;
         }
         self.readings.remove(&identity.segment);

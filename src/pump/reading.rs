@@ -38,6 +38,8 @@ pub(super) struct Reading {
     /// What the chain is known to have reached: a growing index has named it, or it is acknowledged and was not read early.
     pub(super) highest: LogOffset,
     pub(super) index: Option<CdcIndex>,
+    /// Whether `cdc_raw` had it at the last look.
+    pub(super) is_linked: bool,
     /// The file's number in the record.
     pub(super) inode: u64,
     /// Damage that is counted already: a hold is tried again and again.
@@ -67,6 +69,7 @@ impl Reading {
             index: None,
             early: record.early,
             fault: None,
+            is_linked: false,
             inode: record.inode,
             damaged: None,
             server_holds: true,
