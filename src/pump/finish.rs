@@ -105,7 +105,11 @@ impl Pump {
     /// wanted at once: what it would link again by a replay is known by its tombstone either way.
     fn finished(&self, scan: &Scan) -> Vec<Identity> {
         let is_there = |record: &&SegmentRecord| scan.segments.iter().any(|view| view.name.to_string() == record.name);
-        let is_finished = |record: &&SegmentRecord| record.state() == SegmentState::Finished;
+        // After a start its end is not known before it is walked again: until then no save brings the right to delete it.
+        let is_read = |record: &SegmentRecord| {
+            self.readings.get(&record.identity().segment).is_some_and(|reading| reading.end.is_some())
+        };
+        let is_finished = |record: &&SegmentRecord| record.state() == SegmentState::Finished && is_read(record);
         self.checkpoint.segments.iter().filter(is_finished).filter(is_there).map(SegmentRecord::identity).collect()
     }
 
