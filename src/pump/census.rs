@@ -54,13 +54,8 @@ impl Pump {
         let known = self.checkpoint.segments.iter().position(|record| record.identity().segment == name.id);
         let at = known.unwrap_or_else(|| {
             let record = self.first_record(view);
-            // What came back was done before all that is here: behind a segment that still grows nobody would get to it.
-            let at = if record.acknowledged() > LogOffset(0) {
-                0
-            } else {
-                let order: Vec<_> = self.checkpoint.segments.iter().map(|record| self.in_use(record)).collect();
-                lifecycle::place_of(name.id, &order)
-            };
+            let order: Vec<_> = self.checkpoint.segments.iter().map(|record| self.in_use(record)).collect();
+            let at = lifecycle::place_of(name.id, record.acknowledged() > LogOffset(0), &order);
             self.checkpoint.segments.insert(at, record);
             self.dirty = true;
             at

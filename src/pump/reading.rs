@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use cassandra_commitlog::{CdcIndex, LogOffset, SegmentName};
-use cassandra_progress::{Mismatch, Outcome, SegmentRecord, Tally};
+use cassandra_progress::{Mismatch, Outcome, SegmentRecord, SegmentState, Tally};
 
 use crate::lifecycle::{self, Extent, ReadTo, Sighting};
 use crate::line::Segment;
@@ -60,9 +60,10 @@ impl Reading {
         }
     }
 
-    /// Takes the reading back to what is acknowledged. A segment that is read and acknowledged to its end stays so.
+    /// Takes the reading back to what is acknowledged. A segment that is finished stays so. One that is only acknowledged
+    /// to its end is walked again: what would have finished it was given up with what is taken back behind it.
     pub(super) fn restart(&mut self, record: &SegmentRecord) {
-        if self.end.is_some_and(|end| record.acknowledged() >= end) {
+        if record.state() == SegmentState::Finished {
             return;
         }
         self.begin_again();

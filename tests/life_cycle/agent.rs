@@ -238,7 +238,7 @@ impl Reading {
     }
 
     fn restart(&mut self, record: &SegmentRecord) {
-        if self.end.is_some_and(|end| record.acknowledged().0 >= end) {
+        if record.state() == SegmentState::Finished {
             return;
         }
         self.begin_again();
@@ -312,7 +312,8 @@ impl World {
         let agent = &self.agent;
         let mut actions = vec![Action::List];
         actions.extend(agent.outstanding().map(Action::Acknowledge));
-        if agent.newer.as_ref().map(done).unwrap_or_default() != done(&agent.checkpoint) {
+        // Where no crash comes any more nobody reads what is saved.
+        if self.left.crashes > 0 && agent.newer.as_ref().map(done).unwrap_or_default() != done(&agent.checkpoint) {
             actions.push(Action::Save);
         }
         let waits = |reading: &Reading| reading.there && !reading.settled && !reading.held;
@@ -493,8 +494,7 @@ impl World {
             let (record, revived) = self.first_record(at, mutation, seen);
             let place = match mutation {
                 Mutation::OrderedByIds => known.iter().filter(|(other, _)| *other < id).count(),
-                _ if revived => 0,
-                _ => lifecycle::place_of(id, &known),
+                _ => lifecycle::place_of(id, revived, &known),
             };
             self.agent.edit().segments.insert(place, record);
         }

@@ -80,7 +80,7 @@ fn others_delete() {
 
 #[test]
 fn odd_ones() {
-    let setting = Setting { late_link: true, budget: budget(3, 2), ..Setting::default() };
+    let setting = Setting { late_link: true, budget: budget(2, 2), ..Setting::default() };
     holds("late link", setting, &[]);
     let setting = Setting { toggles: true, budget: Budget { kills: 1, ..budget(1, 1) }, ..Setting::default() };
     holds("toggles", setting, &[]);

@@ -20,6 +20,9 @@ const MOST_STATES: usize = 3_000_000;
 /// Steps of an undisturbed run at most.
 const MOST_STEPS: usize = 400;
 
+/// Segments that an undisturbed server goes on to fill: what waits for the one that is being written has its turn.
+const MORE_SEGMENTS: u8 = 2;
+
 #[derive(Debug)]
 pub struct Report {
     pub states: usize,
@@ -198,6 +201,7 @@ impl Search<'_> {
         let mut world = world.clone();
         let mut passed = Vec::new();
         let mut last_look: Option<World> = None;
+        let mut more = MORE_SEGMENTS;
         for _ in 0..MOST_STEPS {
             let print = fingerprint(&world);
             if self.ends_well.contains(&print) {
@@ -208,9 +212,18 @@ impl Search<'_> {
             let action = self.undisturbed(&world);
             if action == Action::List {
                 if last_look.as_ref() == Some(&world) {
-                    self.check_end(&world)?;
-                    self.ends_well.extend(passed);
-                    return Ok(());
+                    self.check_rest(&world)?;
+                    if more == 0 {
+                        self.check_end(&world)?;
+                        self.ends_well.extend(passed);
+                        return Ok(());
+                    }
+                    more -= 1;
+                    (world.left.writes, world.left.switches) = (1, 1);
+                    for action in [Action::Write { cdc: false }, Action::Switch { linked: true }] {
+                        self.step(&mut world, action)?;
+                    }
+                    continue;
                 }
                 last_look = Some(world.clone());
             }
@@ -240,6 +253,15 @@ impl Search<'_> {
             _ => false,
         };
         actions.iter().find(wanted).copied().unwrap_or(Action::List)
+    }
+
+    /// What came back does not wait for anybody: it may be what fills `cdc_raw`.
+    fn check_rest(&self, world: &World) -> Result<(), Broken> {
+        let waits = |segment: &&Segment| segment.reaped && !segment.own && (segment.raw || segment.spool);
+        match world.segments.iter().find(waits) {
+            Some(segment) => Err(format!("left to itself, {} came back and stays", segment.id)),
+            None => Ok(()),
+        }
     }
 
     fn check_end(&self, world: &World) -> Result<(), Broken> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use cassandra_cdc::lifecycle::ReadTo;
 use cassandra_commitlog::FormatVersion;
 
 use crate::world::{
@@ -71,7 +72,9 @@ impl World {
                         actions.push(Action::LinkLate);
                     }
                 }
-                if setting.read_to != cassandra_cdc::lifecycle::ReadTo::Synced && active.marked < active.len() {
+                if setting.read_to != ReadTo::Synced
+                    && self.segments.iter().any(|segment| segment.marked < segment.len())
+                {
                     actions.push(Action::Mark);
                 }
                 if left.switches > 0 && !active.entries.is_empty() {
@@ -137,8 +140,9 @@ impl World {
                 self.segments[at].entries.push(cdc);
             }
             Action::Mark => {
-                let at = self.find(Phase::Active).unwrap();
-                self.segments[at].marked = self.segments[at].len();
+                // Markers go in order, oldest first.
+                let open = |segment: &&mut Segment| segment.run == self.server.run;
+                self.segments.iter_mut().filter(open).for_each(|segment| segment.marked = segment.len());
             }
             Action::Switch { linked } => {
                 self.left.switches -= 1;
@@ -340,7 +344,8 @@ impl World {
     /// Somebody deletes a segment from `cdc_raw`, with its index: Cassandra that does not block, or a person.
     fn delete(&mut self, setting: &Setting, at: usize, seen: &mut Seen) {
         self.left.deletions -= 1;
-        let told = self.agent.up && self.agent.readings[at].as_ref().is_some_and(|reading| reading.index.is_some());
+        let reading = self.agent.readings.get(at).and_then(Option::as_ref);
+        let told = self.agent.up && reading.is_some_and(|reading| reading.index.is_some());
         seen.insert(if self.agent.up { Witness::DeletedByOther } else { Witness::DeletedWhileAgentDown });
         let segment = &mut self.segments[at];
         (segment.raw, segment.idx) = (false, Idx::Absent);
