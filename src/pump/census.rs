@@ -20,10 +20,12 @@ impl Pump {
     /// Takes in what a scan saw.
     pub(super) fn take_in(&mut self, scan: &Scan) -> Result<(), PumpError> {
         self.reaped.retain(|_, seen| *seen >= scan.number);
-        for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)).collect::<Vec<_>>() {
-            if !self.is_known(view.name) {
-                self.meet_segment(view);
-            }
+        let views: Vec<_> = scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)).collect();
+        let (known, new): (Vec<&View>, Vec<&View>) = views.into_iter().partition(|view| self.is_known(view.name));
+        // First what is known: the place of a new one depends on which of them are in use by now.
+        known.into_iter().for_each(|view| self.see(view));
+        for view in new {
+            self.meet_segment(view);
             self.see(view);
         }
         if !scan.is_whole() {

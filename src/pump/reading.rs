@@ -133,3 +133,34 @@ impl Reading {
             .then(|| record.tally().finish(self.entries()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cassandra_commitlog::{Position, SegmentId};
+    use cassandra_progress::{Identity, Ledger, Window};
+
+    use super::*;
+
+    /// A segment without changes is read to its end behind one whose records are on their way, and all of that is taken
+    /// back: it is acknowledged, but nothing has finished it yet.
+    #[test]
+    fn only_what_is_finished_is_not_walked_again() {
+        let name = SegmentName::parse("CommitLog-7-5.log").unwrap();
+        let end = LogOffset(300);
+        let identity = Identity { segment: SegmentId(5), first_entry_crc: Some(1) };
+        let mut record = SegmentRecord::new(identity, name.to_string(), 1, 2);
+        let mut ledger = Ledger::new(Window::default());
+        ledger.read_to(Position { segment: SegmentId(5), offset: end }, Outcome::NotCdc);
+        record.acknowledge(&ledger.watermark().unwrap()).unwrap();
+
+        let mut reading = Reading::new(name, &record);
+        (reading.framed, reading.end, reading.done) = (1, Some(end), Some(Extent::Ended));
+        reading.restart(&record);
+        assert_eq!((reading.end, reading.done), (None, None));
+
+        (reading.framed, reading.end, reading.done) = (1, Some(end), Some(Extent::Ended));
+        record.finish(reading.account(&record).unwrap().unwrap()).unwrap();
+        reading.restart(&record);
+        assert_eq!((reading.end, reading.done), (Some(end), Some(Extent::Ended)));
+    }
+}

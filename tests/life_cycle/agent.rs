@@ -33,8 +33,6 @@ pub enum Mutation {
     GrowingIsPassed,
     /// An acknowledgement stands for all before it.
     LastAcknowledgementWins,
-    /// The index goes before the log.
-    IndexFirst,
     /// A segment that comes back is a new one.
     TombstonesForgotten,
     /// Segments go by their ids.
@@ -292,7 +290,8 @@ impl World {
         };
         if self.left.crashes > 0 {
             actions.push(Action::Crash { tear: false });
-            if agent.newer.is_some() {
+            // A file that lies still is not torn: only the one that this life has written may be.
+            if agent.saves > 0 {
                 actions.push(Action::Crash { tear: true });
             }
         }
@@ -367,7 +366,7 @@ impl World {
         seen: &mut Seen,
     ) -> Result<(), Broken> {
         match action {
-            Action::Start => self.start(seen),
+            Action::Start => self.start(),
             Action::Crash { tear } => self.crash(setting, tear, seen),
             Action::Wait => {
                 self.agent.readings.iter_mut().flatten().for_each(|reading| reading.settled = true);
@@ -401,14 +400,14 @@ impl World {
                 }
                 self.agent.turn = Turn::Reaping { at, step: 0 };
             }
-            Action::ReapStep => self.reap(mutation, seen),
+            Action::ReapStep => self.reap(seen),
             _ => unreachable!("{action:?} is not the agent's"),
         }
         Ok(())
     }
 
     /// Chooses a checkpoint as the product does, from bytes on disk.
-    fn start(&mut self, seen: &mut Seen) {
+    fn start(&mut self) {
         let agent = &mut self.agent;
         let mut generations = Generations::new();
         let mut files = [None, None];
@@ -419,7 +418,6 @@ impl World {
         let start = Generations::start(a.as_deref(), b.as_deref(), &Node::default()).unwrap();
         agent.checkpoint = start.checkpoint.map_or_else(empty, |checkpoint| Saved(Rc::new(checkpoint)));
         agent.up = true;
-        let _ = seen;
     }
 
     fn crash(&mut self, setting: &Setting, tear: bool, seen: &mut Seen) {
@@ -466,8 +464,9 @@ impl World {
         }
         self.agent.readings.resize(self.segments.len(), None);
         views.sort_by_key(|(at, ..)| self.segments[*at].id);
-        for (at, idx, own) in &views {
-            self.meet(*at, mutation, seen)?;
+        let (known, new): (Vec<_>, Vec<_>) = views.iter().partition(|(at, ..)| self.agent.readings[*at].is_some());
+        for (at, idx, own) in known.into_iter().chain(new) {
+            self.meet(*at, mutation, seen);
             self.agent.readings[*at].as_mut().unwrap().see(*idx, *own);
         }
         for at in 0..self.segments.len() {
@@ -476,7 +475,7 @@ impl World {
                 reading.there = there;
             }
             if !there {
-                self.part_from(at, seen)?;
+                self.part_from(at, setting, seen)?;
             }
         }
         self.orphans(setting, seen)?;
@@ -484,9 +483,9 @@ impl World {
         Ok(())
     }
 
-    fn meet(&mut self, at: usize, mutation: Mutation, seen: &mut Seen) -> Result<(), Broken> {
+    fn meet(&mut self, at: usize, mutation: Mutation, seen: &mut Seen) {
         if self.agent.readings[at].is_some() {
-            return Ok(());
+            return;
         }
         let id = SegmentId(self.segments[at].id);
         if self.agent.record(id).is_none() {
@@ -500,7 +499,6 @@ impl World {
         }
         let record = self.agent.record(id).unwrap();
         self.agent.readings[at] = Some(Reading::new(record));
-        Ok(())
     }
 
     fn in_use(&self, record: &SegmentRecord) -> (SegmentId, bool) {
@@ -526,7 +524,7 @@ impl World {
     }
 
     /// A segment is in neither directory any more.
-    fn part_from(&mut self, at: usize, seen: &mut Seen) -> Result<(), Broken> {
+    fn part_from(&mut self, at: usize, setting: &Setting, seen: &mut Seen) -> Result<(), Broken> {
         let id = SegmentId(self.segments[at].id);
         let Some(record) = self.agent.record(id).cloned() else { return Ok(()) };
         let reading = self.agent.readings[at].clone();
@@ -544,16 +542,19 @@ impl World {
             (false, false) => Ending::Empty,
         };
         if ending == Ending::Lost {
-            self.record_gap(at, seen)?;
+            self.record_gap(at, setting, seen)?;
         }
         self.bury(at, record.acknowledged(), ending);
         Ok(())
     }
 
-    fn record_gap(&mut self, at: usize, seen: &mut Seen) -> Result<(), Broken> {
+    fn record_gap(&mut self, at: usize, setting: &Setting, seen: &mut Seen) -> Result<(), Broken> {
         let segment = &mut self.segments[at];
         if segment.reaped && !segment.foreign {
             return Err(format!("segment {at} was deleted by right, and a gap record says that it is lost"));
+        }
+        if setting.spool && segment.seen && !segment.foreign {
+            return Err(format!("segment {at} is recorded as lost, and the spool had it"));
         }
         segment.gap = true;
         seen.insert(Witness::GapRecorded);
@@ -590,7 +591,7 @@ impl World {
                 self.segments[at].spool = true;
                 continue;
             } else {
-                self.record_gap(at, seen)?;
+                self.record_gap(at, setting, seen)?;
             }
             self.segments[at].idx = Idx::Absent;
         }
@@ -692,11 +693,25 @@ impl World {
         }
         self.identify(at, framed)?;
         self.check_repeats(at, &told)?;
-        self.agent.told.extend(told);
+        self.tell(told);
         if !plan.is_empty() {
             self.agent.turn = Turn::Reading(plan);
         }
-        self.collect(mutation)
+        self.collect()
+    }
+
+    /// What changes nothing in the ledger is not kept: to enter the segment that it is in, or not to get on.
+    fn tell(&mut self, told: Vec<Told>) {
+        let place = |told: &Told| match *told {
+            Told::Enter { at, start: end, .. } | Told::Entry { at, end, .. } | Told::Advance { at, end } => (at, end),
+        };
+        for told in told {
+            let (at, end) = place(&told);
+            let stays = self.agent.told.last().map(place).is_some_and(|(last, until)| last == at && until >= end);
+            if !stays {
+                self.agent.told.push(told);
+            }
+        }
     }
 
     fn identify(&mut self, at: usize, framed: u8) -> Result<(), Broken> {
@@ -738,14 +753,15 @@ impl World {
             }
             count += 1;
         }
-        self.collect(mutation)
+        self.collect()
     }
 
     /// A broker has an entry: no later one may have come before it.
     fn deliver(&mut self, at: usize, entry: u8) -> Result<(), Broken> {
         let bit = 1 << entry;
         let segment = &self.segments[at];
-        if segment.published & bit == 0 {
+        // What was deleted before anybody saw it comes when it is found, if at all.
+        if segment.published & bit == 0 && !segment.excused {
             let later = segment.published >> entry != 0 || self.segments[at + 1..].iter().any(|s| s.published != 0);
             if later {
                 return Err(format!("entry {entry} of segment {at} is first published behind a later one"));
@@ -778,7 +794,7 @@ impl World {
     }
 
     /// Takes over what the ledger knows to be acknowledged, and forgets what led to it.
-    fn collect(&mut self, mutation: Mutation) -> Result<(), Broken> {
+    fn collect(&mut self) -> Result<(), Broken> {
         let mut ledger = self.ledger();
         while let Some(passed) = ledger.pop_passed() {
             self.take(&passed)?;
@@ -786,7 +802,6 @@ impl World {
         let Some(watermark) = ledger.watermark() else { return Ok(()) };
         self.take(&watermark)?;
         let open = |told: &Told| matches!(told, Told::Entry { cdc: true, acked: false, .. });
-        let _ = mutation;
         match self.agent.told.iter().position(open) {
             None => self.agent.told.clear(),
             Some(first) => {
@@ -838,17 +853,13 @@ impl World {
         }
     }
 
-    fn reap(&mut self, mutation: Mutation, seen: &mut Seen) {
+    fn reap(&mut self, seen: &mut Seen) {
         let Turn::Reaping { at: place, step } = self.agent.turn else { unreachable!() };
         let at = usize::from(place);
-        let log_first = mutation != Mutation::IndexFirst;
         let segment = &mut self.segments[at];
         match step {
-            0 | 1 if (step == 0) == log_first => {
-                segment.raw = false;
-                segment.reaped = true;
-            }
-            0 | 1 => segment.idx = Idx::Absent,
+            0 => (segment.raw, segment.reaped) = (false, true),
+            1 => segment.idx = Idx::Absent,
             2 => segment.spool = false,
             _ => {
                 self.agent.turn = Turn::Idle;

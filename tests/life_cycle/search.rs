@@ -60,7 +60,7 @@ fn fingerprint(world: &World) -> u128 {
 fn first(setting: &Setting) -> World {
     let mut world = World { segments: Vec::new(), server: Server::new(), agent: Agent::new(), left: setting.budget };
     world.allocate(setting, Phase::Active, true);
-    world.allocate(setting, Phase::Spare, true);
+    world.allocate(setting, Phase::Spare, !setting.late_link);
     world
 }
 
@@ -70,7 +70,7 @@ fn is_servers(action: Action) -> bool {
         action,
         Write { .. }
             | Mark
-            | Switch { .. }
+            | Switch
             | LinkLate
             | SyncBegins
             | ServerStep
@@ -220,7 +220,7 @@ impl Search<'_> {
                     }
                     more -= 1;
                     (world.left.writes, world.left.switches) = (1, 1);
-                    for action in [Action::Write { cdc: false }, Action::Switch { linked: true }] {
+                    for action in [Action::Write { cdc: false }, Action::Switch] {
                         self.step(&mut world, action)?;
                     }
                     continue;

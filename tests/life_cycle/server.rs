@@ -68,9 +68,10 @@ impl World {
                     actions.push(Action::Write { cdc: false });
                     if active.linked {
                         actions.push(Action::Write { cdc: true });
-                    } else {
-                        actions.push(Action::LinkLate);
                     }
+                }
+                if !active.linked {
+                    actions.push(Action::LinkLate);
                 }
                 if setting.read_to != ReadTo::Synced
                     && self.segments.iter().any(|segment| segment.marked < segment.len())
@@ -78,11 +79,7 @@ impl World {
                     actions.push(Action::Mark);
                 }
                 if left.switches > 0 && !active.entries.is_empty() {
-                    actions.push(Action::Switch { linked: true });
-                    let none_yet = self.segments.iter().all(|segment| segment.linked);
-                    if setting.late_link && none_yet {
-                        actions.push(Action::Switch { linked: false });
-                    }
+                    actions.push(Action::Switch);
                 }
                 if self.server.sync.is_some() {
                     actions.push(Action::ServerStep);
@@ -95,6 +92,9 @@ impl World {
                 }
             }
             Mode::Stopping | Mode::Replaying { .. } => actions.push(Action::ServerStep),
+            // Nobody can tell two lives apart that are seen at once, if the ids of the later one are lower.
+            Mode::Down if setting.ids_fall_back && self.segments.iter().any(|segment| segment.raw && !segment.seen) => {
+            }
             Mode::Down => {
                 actions.push(Action::Restart { cdc: true });
                 if setting.toggles {
@@ -144,9 +144,9 @@ impl World {
                 let open = |segment: &&mut Segment| segment.run == self.server.run;
                 self.segments.iter_mut().filter(open).for_each(|segment| segment.marked = segment.len());
             }
-            Action::Switch { linked } => {
+            Action::Switch => {
                 self.left.switches -= 1;
-                self.switch(setting, linked);
+                self.switch(setting);
             }
             Action::LinkLate => {
                 let at = self.find(Phase::Active).unwrap();
@@ -159,7 +159,7 @@ impl World {
             Action::Kill { marked } => self.kill(marked, seen),
             Action::Stop => {
                 self.left.stops -= 1;
-                self.switch(setting, true);
+                self.switch(setting);
                 self.server.mode = Mode::Stopping;
                 if self.server.sync.is_none() {
                     self.begin_sync();
@@ -183,11 +183,11 @@ impl World {
         }
     }
 
-    fn switch(&mut self, setting: &Setting, linked: bool) {
+    fn switch(&mut self, setting: &Setting) {
         let (active, spare) = (self.find(Phase::Active).unwrap(), self.find(Phase::Spare).unwrap());
         self.segments[active].phase = Phase::Closed;
         self.segments[spare].phase = Phase::Active;
-        self.allocate(setting, Phase::Spare, linked);
+        self.allocate(setting, Phase::Spare, true);
     }
 
     fn begin_sync(&mut self) {

@@ -175,7 +175,7 @@ pub struct Setting {
     pub commitlog: bool,
     /// Ids of the second life of the server begin below those of the first.
     pub ids_fall_back: bool,
-    /// The link of one segment waits for space.
+    /// The link of the first spare waits for space.
     pub late_link: bool,
     /// A restart may find CDC turned off.
     pub toggles: bool,
@@ -213,7 +213,7 @@ pub struct World {
 pub enum Action {
     Write { cdc: bool },
     Mark,
-    Switch { linked: bool },
+    Switch,
     LinkLate,
     SyncBegins,
     ServerStep,
