@@ -43,6 +43,12 @@ pub enum Mutation {
     LetGoIsFinished,
     /// The spool's link goes when `cdc_raw` loses its own.
     SpoolFollowsRaw,
+    /// What comes back queues up behind what still grows.
+    CameBackGoesBehind,
+    /// New segments get their places before the known ones are looked at.
+    NewBeforeKnown,
+    /// What is acknowledged to its end is not walked again after a rewind, although nothing has finished it.
+    RewoundStays,
 }
 
 /// A checkpoint, as a part of a state.
@@ -379,14 +385,14 @@ impl World {
                     self.agent.readings.iter_mut().flatten().for_each(|reading| reading.settled = true);
                     self.look(setting, mutation, seen)?;
                     while matches!(self.agent.turn, Turn::Reading(_)) {
-                        self.read(setting, mutation, seen)?;
+                        self.read(setting, seen)?;
                     }
                 }
             }
             Action::Look => self.look(setting, mutation, seen)?,
-            Action::Read => self.read(setting, mutation, seen)?,
+            Action::Read => self.read(setting, seen)?,
             Action::Acknowledge(which) => self.acknowledge(which, mutation, seen)?,
-            Action::Rewind => self.rewind(seen),
+            Action::Rewind => self.rewind(mutation, seen),
             Action::Save => {
                 let agent = &mut self.agent;
                 agent.older = agent.newer.replace(agent.checkpoint.clone());
@@ -465,9 +471,10 @@ impl World {
         self.agent.readings.resize(self.segments.len(), None);
         views.sort_by_key(|(at, ..)| self.segments[*at].id);
         let (known, new): (Vec<_>, Vec<_>) = views.iter().partition(|(at, ..)| self.agent.readings[*at].is_some());
-        for (at, idx, own) in known.into_iter().chain(new) {
-            self.meet(*at, mutation, seen);
-            self.agent.readings[*at].as_mut().unwrap().see(*idx, *own);
+        let (first, then) = if mutation == Mutation::NewBeforeKnown { (new, known) } else { (known, new) };
+        for (at, idx, own) in first.into_iter().chain(then) {
+            self.meet(at, mutation, seen);
+            self.agent.readings[at].as_mut().unwrap().see(idx, own);
         }
         for at in 0..self.segments.len() {
             let there = views.iter().any(|(view, ..)| *view == at);
@@ -493,6 +500,7 @@ impl World {
             let (record, revived) = self.first_record(at, mutation, seen);
             let place = match mutation {
                 Mutation::OrderedByIds => known.iter().filter(|(other, _)| *other < id).count(),
+                Mutation::CameBackGoesBehind => lifecycle::place_of(id, false, &known),
                 _ => lifecycle::place_of(id, revived, &known),
             };
             self.agent.edit().segments.insert(place, record);
@@ -640,7 +648,7 @@ impl World {
         reading.has_section |= self.segments[at].marked > 0;
     }
 
-    fn read(&mut self, setting: &Setting, mutation: Mutation, seen: &mut Seen) -> Result<(), Broken> {
+    fn read(&mut self, setting: &Setting, seen: &mut Seen) -> Result<(), Broken> {
         let Turn::Reading(mut plan) = std::mem::replace(&mut self.agent.turn, Turn::Idle) else { unreachable!() };
         let (place, to) = plan.remove(0);
         let at = usize::from(place);
@@ -836,7 +844,7 @@ impl World {
         Ok(())
     }
 
-    fn rewind(&mut self, seen: &mut Seen) {
+    fn rewind(&mut self, mutation: Mutation, seen: &mut Seen) {
         self.left.rewinds -= 1;
         seen.insert(Witness::Rewound);
         let mut ledger = self.ledger();
@@ -848,7 +856,10 @@ impl World {
             let id = record.identity().segment.0;
             let at = self.segments.iter().position(|segment| segment.id == id).unwrap();
             if let Some(Some(reading)) = self.agent.readings.get_mut(at) {
-                reading.restart(record);
+                let is_at_end = reading.end.is_some_and(|end| record.acknowledged().0 >= end);
+                if mutation != Mutation::RewoundStays || !is_at_end {
+                    reading.restart(record);
+                }
             }
         }
     }

@@ -24,7 +24,6 @@ fn holds(name: &str, setting: Setting, wanted: &[Witness]) {
     let started = std::time::Instant::now();
     let report = explore(&setting, Mutation::None).unwrap_or_else(|counterexample| panic!("{name}: {counterexample}"));
     println!("{name}: {} states, {} steps, {:?}", report.states, report.steps, started.elapsed());
-    println!("SEEN {name}: {:?}", report.seen);
     let missing: Vec<_> = wanted.iter().filter(|witness| !report.seen.contains(witness)).collect();
     assert!(missing.is_empty(), "{name}: never happened: {missing:?}");
 }
@@ -215,5 +214,8 @@ fn broken_rules_are_found() {
     let told = Setting { commitlog: false, ..plain(deletes) };
     finds(Mutation::SpoolForgotten, plain(deletes), "neither published nor recorded");
     finds(Mutation::SpoolFollowsRaw, told, "the spool had it");
-    finds(Mutation::LetGoIsFinished, plain(budget(1, 1)), "a change in it is not published");
+    finds(Mutation::LetGoIsFinished, plain(budget(1, 1)), "a crash would forget");
+    finds(Mutation::CameBackGoesBehind, plain(Budget { kills: 1, ..budget(2, 0) }), "came back and stays");
+    finds(Mutation::NewBeforeKnown, fallen, "first published behind a later one");
+    finds(Mutation::RewoundStays, plain(Budget { rewinds: 1, ..budget(2, 1) }), "is finished and stays");
 }

@@ -331,7 +331,7 @@ impl World {
             let miscounted = Reapable::new(Sealed { entries: sealed.entries + 1, ..sealed }, &durable);
             prop_assert!(matches!(miscounted, Err(NotYet::Account(_))));
             let longer = Reapable::new(Sealed { end: LogOffset(sealed.end.0 + 1), ..sealed }, &durable);
-            prop_assert!(matches!(longer, Err(NotYet::Behind { .. })));
+            prop_assert!(matches!(longer, Err(NotYet::Behind { .. })), "{:?}", longer);
         }
         Ok(())
     }
