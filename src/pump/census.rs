@@ -104,13 +104,13 @@ impl Pump {
             return Ok(());
         }
         let at = known.unwrap_or_else(|| {
-            // What it can't come before need not be looked at: most segments are newer than all.
-            let records = &self.checkpoint.segments;
-            let behind = records.iter().rev().take_while(|record| record.identity().segment > name.id).count();
-            let (before, behind) = records.split_at(records.len() - behind);
-            let order: Vec<_> = behind.iter().map(|record| self.in_use(record)).collect();
-            let at = before.len() + lifecycle::place_of(name.id, &order);
             let record = self.first_record(view);
+            // What it can't come before need not be looked at: most segments are newer than all.
+            let (records, came_back) = (&self.checkpoint.segments, record.acknowledged() > LogOffset(0));
+            let behind = records.iter().rev().take_while(|record| record.identity().segment > name.id).count();
+            let before = if came_back { 0 } else { records.len() - behind };
+            let order: Vec<_> = records.iter().skip(before).map(|record| self.in_use(record)).collect();
+            let at = before + lifecycle::place_of(name.id, came_back, &order);
             self.checkpoint.segments.insert(at, record);
             self.dirty = true;
             at

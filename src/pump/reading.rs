@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use cassandra_commitlog::{CdcIndex, LogOffset, SegmentName};
-use cassandra_progress::{Mismatch, Outcome, SegmentRecord, Tally};
+use cassandra_progress::{Mismatch, Outcome, SegmentRecord, SegmentState, Tally};
 
 use super::hold::{Hold, Reason};
 use crate::lifecycle::{self, Extent, ReadTo, Sighting};
@@ -77,15 +77,17 @@ impl Reading {
         }
     }
 
-    /// Takes the reading back to what is acknowledged. Where that is all that was read nothing changes.
+    /// Takes the reading back to what is acknowledged. A segment that is finished stays so. One that is only acknowledged
+    /// to its end is walked again from there: what would have finished it was given up with what is taken back.
     pub(super) fn restart(&mut self, record: &SegmentRecord) {
-        let acknowledged = record.acknowledged();
-        if acknowledged >= self.read && self.end.is_none_or(|end| acknowledged >= end) {
+        if record.state() == SegmentState::Finished {
             return;
         }
-        self.begin_again();
-        self.end = None;
-        (self.read, self.tally) = (acknowledged, record.tally());
+        (self.end, self.done) = (None, None);
+        if record.acknowledged() < self.read {
+            self.begin_again();
+            (self.read, self.tally) = (record.acknowledged(), record.tally());
+        }
     }
 
     /// Walks it from its first section again, next time; what went to the line stays there.
@@ -178,7 +180,8 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
-    use cassandra_progress::Identity;
+    use cassandra_commitlog::{Position, SegmentId};
+    use cassandra_progress::{Identity, Ledger, Window};
 
     use super::*;
 
@@ -207,5 +210,28 @@ mod tests {
         assert_eq!(reading.taken_back(), 0);
         (reading.framed, reading.end) = (2, Some(LogOffset(200)));
         assert_eq!(reading.taken_back(), 1);
+    }
+
+    /// A segment without changes is read to its end behind one whose records are on their way, and all of that is taken
+    /// back: it is acknowledged, but nothing has finished it yet.
+    #[test]
+    fn only_what_is_finished_is_not_walked_again() {
+        let name = SegmentName::parse("CommitLog-7-5.log").unwrap();
+        let end = LogOffset(300);
+        let identity = Identity { segment: SegmentId(5), first_entry_crc: Some(1) };
+        let mut record = SegmentRecord::new(identity, name.to_string(), 1, 2);
+        let mut ledger = Ledger::new(Window::default());
+        ledger.read_to(Position { segment: SegmentId(5), offset: end }, Outcome::NotCdc);
+        record.acknowledge(&ledger.watermark().unwrap()).unwrap();
+
+        let mut reading = Reading::new(name, &record);
+        (reading.framed, reading.end, reading.done) = (1, Some(end), Some(Extent::Ended));
+        reading.restart(&record);
+        assert_eq!((reading.end, reading.done), (None, None));
+
+        (reading.framed, reading.end, reading.done) = (1, Some(end), Some(Extent::Ended));
+        record.finish(reading.account(&record).unwrap().unwrap()).unwrap();
+        reading.restart(&record);
+        assert_eq!((reading.end, reading.done), (Some(end), Some(Extent::Ended)));
     }
 }
