@@ -3,22 +3,20 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
-/// Partitions of every topic.
-pub const PARTITIONS: i32 = 5;
-
-/// How long records are waited for that must come, and how long for such as must not.
+/// How long records are waited for that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
-const QUIET: Duration = Duration::from_millis(500);
 
 /// A broker with topics.
 pub struct Kafka {
     pub cluster: MockCluster<'static, DefaultProducerContext>,
+    partitions: i32,
     topics: Vec<String>,
 }
 
@@ -32,51 +30,53 @@ pub struct Got {
 }
 
 impl Kafka {
+    /// Each of the topics with five partitions.
     pub fn with(topics: impl IntoIterator<Item = String>) -> Self {
+        Self::of(5, topics)
+    }
+
+    pub fn of(partitions: i32, topics: impl IntoIterator<Item = String>) -> Self {
         let cluster = MockCluster::new(1).unwrap();
         let topics: Vec<String> = topics.into_iter().collect();
         for topic in &topics {
-            cluster.create_topic(topic, PARTITIONS, 1).unwrap();
+            cluster.create_topic(topic, partitions, 1).unwrap();
         }
-        Self { cluster, topics }
+        Self { cluster, partitions, topics }
     }
 
     pub fn bootstrap(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
-    /// Everything that all topics hold, each partition in its order: so many records, and those that should not be there.
+    /// Everything that all topics hold, each partition to its end and in its order: so many records at least.
     #[track_caller]
     pub fn read(&self, count: usize) -> Vec<Got> {
-        read(&self.bootstrap(), &self.topics, count)
-    }
-}
-
-/// See [`Kafka::read`].
-#[track_caller]
-pub fn read(bootstrap: &str, topics: &[String], count: usize) -> Vec<Got> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "test")
-        .set("enable.auto.commit", "false")
-        .set("fetch.wait.max.ms", "20")
-        .create()
-        .unwrap();
-    let mut list = TopicPartitionList::new();
-    for topic in topics {
-        for partition in 0..PARTITIONS {
-            list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap())
+            .set("group.id", "test")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "20")
+            .create()
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        for topic in &self.topics {
+            for partition in 0..self.partitions {
+                list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+            }
         }
-    }
-    consumer.assign(&list).unwrap();
-    let mut found = Vec::new();
-    let patience = Instant::now() + PATIENCE;
-    loop {
-        match consumer.poll(QUIET) {
-            Some(record) => found.push(got(&record.unwrap())),
-            None if found.len() >= count => return found,
-            None => assert!(Instant::now() < patience, "{} of {count} records", found.len()),
+        consumer.assign(&list).unwrap();
+        let (mut found, mut open) = (Vec::new(), list.count());
+        let patience = Instant::now() + PATIENCE;
+        while open > 0 || found.len() < count {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(record)) => found.push(got(&record)),
+                Some(Err(KafkaError::PartitionEOF(_))) => open = open.saturating_sub(1),
+                Some(Err(error)) => panic!("{error}"),
+                None => assert!(Instant::now() < patience, "{} of {count} records", found.len()),
+            }
         }
+        found
     }
 }
 

@@ -1,65 +1,45 @@
-//! What others get wrong with the same segments, each as a test of the right outcome: statements first, then faults.
-//!
-//! Owns: one test for each such case, and the whole outcome in it. Does not own: every value of every case (`rendered`),
-//! every hazard (`crash`), every answer of a broker (`kafka_failures`).
-//!
-//! The statements are those of the recorded segments. What is told of a table is first checked against what Cassandra's
-//! own reader saw of it, then compared in full.
+//! What others tell wrongly: each statement of the recorded segments with the whole of what is told of it.
 
-#![allow(unreachable_pub, reason = "modules of one test")]
-
-#[path = "crash/agent.rs"]
-#[allow(dead_code, reason = "every test uses its own part")]
-mod agent;
-#[path = "crash/mutations.rs"]
-#[allow(dead_code, reason = "every test uses its own part")]
-mod mutations;
-#[path = "crash/node.rs"]
-#[allow(dead_code, reason = "every test uses its own part")]
-mod node;
-#[path = "crash/random.rs"]
-#[allow(dead_code, reason = "every test uses its own part")]
-mod random;
-#[path = "crash/segment.rs"]
-#[allow(dead_code, reason = "every test uses its own part")]
-mod segment;
-mod support;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use support::cql::Types;
-use support::oracle::{self, Change};
-use support::{Laid, load, position, rebuild};
+
+use super::scene::Scene;
+use super::support::cql::Types;
+use super::support::oracle::{self, Change};
+use super::support::{Laid, load, position, rebuild};
 
 /// The statements' case.
 const CASE: &str = "4.1-mutations";
 
-/// What is told of one partition of a table, in the words of the events.
-///
-/// All that is told of the table is what Cassandra's own reader saw of it: as many changes, at the same positions, the
-/// same to the last byte. Left out is what names the recording: ids, and its clock (`now`, `host`, `time`).
+/// The events of a table: what Cassandra's own reader saw of it, as many changes, at the same positions, the same to the
+/// last byte.
 #[track_caller]
-fn told(case: &str, table: &str, key: &Value) -> Vec<Value> {
+fn events_of(case: &str, table: &str) -> Vec<Value> {
     let laid = Laid::own(case);
     let schema: Value = serde_json::from_slice(&load::read(&laid.schema)).unwrap();
     let types = Types::of(&schema);
-    let name = |keyspace: &str, name: &str| format!("{keyspace}.{name}") == table;
-    let events = laid.replay::<&str>([]).expect(0).events();
-    let events: Vec<Value> = events
-        .into_iter()
-        .filter(|event| name(event["keyspace"].as_str().unwrap(), event["table"].as_str().unwrap()))
-        .collect();
+    let is_of = |keyspace: &str, name: &str| format!("{keyspace}.{name}") == table;
+    let mut events = laid.replay::<&str>([]).expect(0).events();
+    events.retain(|event| is_of(event["keyspace"].as_str().unwrap(), event["table"].as_str().unwrap()));
     let expected = oracle::read(&load::own_case(case).folder.join("expected.jsonl.gz"));
-    let seen: Vec<(u32, Change)> = expected
+    let updates = expected
         .mutations
         .iter()
         .flat_map(|mutation| mutation.published().map(|(_, update)| (mutation.position, update)))
-        .filter(|(_, update)| name(&update.keyspace, &update.table))
-        .map(|(at, update)| (at, update.change().expect("a full line")))
-        .collect();
+        .filter(|(_, update)| is_of(&update.keyspace, &update.table));
+    let seen: Vec<(u32, Change)> = updates.map(|(at, update)| (at, update.change().expect("a full line"))).collect();
     let ours: Vec<(u32, Change)> =
         events.iter().map(|event| (position(event), rebuild::change(&types, event).unwrap())).collect();
     assert!(!seen.is_empty() && ours == seen, "{table}: {ours:?}, seen {seen:?}");
-    events.into_iter().filter(|event| event["key"] == *key).map(content).collect()
+    events
+}
+
+/// What is told of one partition of a table, in the words of the events. Left out is what names the recording: ids, and
+/// its clock (`now`, `host`, `time`).
+#[track_caller]
+fn told(case: &str, table: &str, key: &Value) -> Vec<Value> {
+    events_of(case, table).into_iter().filter(|event| event["key"] == *key).map(content).collect()
 }
 
 /// What an event says of its partition.
@@ -135,7 +115,7 @@ fn a_column_that_is_not_set_is_not_there_and_one_that_is_nulled_is_deleted() {
             // An update makes no row.
             json!({"rows": [{"clustering": up, "cells": {"value": cell(2.5.into(), 8)}}]}),
             json!({"rows": [{"clustering": up, "cells": {"note": cell("half".into(), 9), "value": dead_cell(9)}}]}),
-            json!({"rows": [{"clustering": place(1, "server time", 0).clone(), "liveness": now.clone(),
+            json!({"rows": [{"clustering": place(2, "server time", 0), "liveness": now.clone(),
                 "cells": {"note": {"value": "x", "ts": "now"}}}]}),
             json!({"rows": [{"clustering": up, "cells": {"note": dead_cell(36)}}]}),
             json!({"rows": [{"clustering": up, "delete": at(37)}]}),
@@ -529,13 +509,10 @@ fn a_ttl_is_told_with_its_expiry_and_a_conditional_write_once() {
 /// A connector that renders them in 64 bits, in mean months, or with a sign that is not theirs, tells other values.
 #[test]
 fn varints_durations_dates_and_addresses_are_told_exactly() {
-    let laid = Laid::own("4.1-types");
-    let schema: Value = serde_json::from_slice(&load::read(&laid.schema)).unwrap();
-    drop(Types::of(&schema));
-    let events = laid.replay::<&str>([]).expect(0).events();
+    let events = events_of("4.1-types", "zoo.regulars");
     let of = |column: &str| -> Vec<Value> {
-        let ours = events.iter().filter(|event| event["table"] == "regulars");
-        let cells = ours.filter_map(|event| event["rows"][0]["cells"].as_object()).filter(|cells| cells.len() == 1);
+        let cells =
+            events.iter().filter_map(|event| event["rows"][0]["cells"].as_object()).filter(|cells| cells.len() == 1);
         let cells = cells.filter_map(|cells| cells.get(column)).filter(|cell| cell.get("deleted").is_none());
         cells.map(|cell| cell["value"].clone()).collect()
     };
@@ -596,4 +573,57 @@ fn varints_durations_dates_and_addresses_are_told_exactly() {
             empty
         ]
     );
+}
+
+/// A connector that asks the node for tables, and does so too early, says nothing of a new one for the rest of its life.
+#[test]
+fn tables_made_while_it_runs_are_known_from_the_log() {
+    let scene = Scene::new("4.1-schema");
+    // What it knows at the start: none of the tables of users.
+    let mut schema: Value = serde_json::from_slice(&load::read(&scene.laid.schema)).unwrap();
+    for rows in schema.as_object_mut().unwrap().values_mut() {
+        let of_users = |row: &Value| ["drift", "brief"].contains(&row["keyspace_name"].as_str().unwrap());
+        rows.as_array_mut().unwrap().retain(|row| !of_users(row));
+    }
+    scene.set_schema(&schema);
+    scene.once(&[]).expect(0);
+    let found = scene.published(26);
+    let labels: Vec<String> = found
+        .iter()
+        .map(|(topic, event)| {
+            let table = topic.strip_prefix("cassandra.").unwrap();
+            let row = &event["rows"][0];
+            let label = row["clustering"].get("stage").or(row["clustering"].get("step"));
+            let label = label.or(row["cells"].get("v").and_then(|cell| cell.get("value")));
+            format!("{table} {} {}", event["key"]["id"], label.unwrap_or(&Value::Null))
+        })
+        .collect();
+    let steps = |id: i32, numbers: &[i32]| -> Vec<String> {
+        numbers.iter().map(|number| format!("drift.evolving {id} \"step {number:02}\"")).collect()
+    };
+    let others = [
+        "brief.gone 1 \"of a keyspace that goes\"",
+        "drift.emptied 1 \"before\"",
+        "drift.emptied 2 \"after\"",
+        "drift.evolving 1 null",
+        "drift.late 1 \"the last table\"",
+        "drift.phoenix 1 \"first life\"",
+        "drift.phoenix \"7d444840-9dc0-41d1-b245-5ffdce74fad2\" 2",
+        "drift.places 1 null",
+        "drift.places 1 null",
+        "drift.places 2 null",
+        "drift.places 3 null",
+        "drift.switched 2 \"cdc true\"",
+        "drift.switched 4 \"cdc true\"",
+    ];
+    let mut expected: Vec<String> = others.map(str::to_owned).to_vec();
+    expected.extend(steps(0, &[3, 6, 9, 12]));
+    expected.extend(steps(1, &[1, 4, 7, 10, 13]));
+    expected.extend(steps(2, &[2, 5, 8, 11]));
+    let (mut labels, ids) = (labels, found.iter().map(|(_, event)| event["id"].to_string()));
+    labels.sort();
+    expected.sort();
+    assert_eq!(labels, expected);
+    assert_eq!(ids.collect::<BTreeSet<_>>().len(), labels.len());
+    assert!(scene.letters().is_empty());
 }
