@@ -258,7 +258,7 @@ impl Turns {
         }
         drop(files);
         self.spooled.clone_from(&spooled);
-        self.counts.backward_indexes = self.scanner.backward();
+        self.counts.indexes = self.scanner.counts();
         self.counts.overflows = self.watch.overflows();
         self.counts.watching = self.watch.is_watching();
         Scan {
