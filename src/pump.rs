@@ -60,6 +60,10 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The longest wait while something is on its way to Kafka.
 const DELIVERING: Duration = Duration::from_millis(10);
 
+/// How long a turn reads on. Behind it progress is saved, what is finished goes, and the status is told: a backlog may
+/// take hours.
+const TURN: Duration = Duration::from_secs(1);
+
 /// How long the open end of a segment is followed before everything else has its turn.
 const FOLLOW: Duration = Duration::from_millis(50);
 
@@ -100,6 +104,8 @@ enum Trouble {
     Collision(SegmentName),
     /// A segment's header names another one than its file name.
     Misnamed(SegmentName, String),
+    /// None: the turn has lasted long enough, or the agent is told to stop.
+    TurnOver,
     /// The end.
     Fatal(PumpError),
 }
@@ -177,6 +183,8 @@ pub struct Pump {
     gaps_sent: Vec<String>,
     /// The segment whose open end was reached.
     at_end: Option<View>,
+    /// The last turn was over before all was read that may be.
+    cut_short: bool,
     glance: Duration,
     dirty: bool,
     saved: Option<Instant>,
@@ -194,7 +202,8 @@ pub struct Pump {
 impl Pump {
     /// A pump into Kafka.
     pub fn to_kafka(parts: Parts, options: Options, settings: MakeSettings, partitions: Partitions) -> Self {
-        let delivery = Delivery::kafka(settings, partitions, Arc::clone(&parts.observe));
+        let dead_letters = parts.line.encoder().settings().dead_letter_topic.clone();
+        let delivery = Delivery::kafka(settings, partitions, dead_letters, Arc::clone(&parts.observe));
         Self::new(parts, options, delivery)
     }
 
@@ -225,6 +234,7 @@ impl Pump {
             reaped: HashMap::new(),
             gaps_sent: Vec::new(),
             at_end: None,
+            cut_short: false,
             glance: GLANCE,
             dirty: false,
             saved: None,
@@ -329,7 +339,7 @@ impl Pump {
         });
         let is_finished = |record: &SegmentRecord| record.state() == SegmentState::Finished;
         let may_go = self.options.acknowledges && self.checkpoint.segments.iter().any(is_finished);
-        scan.number > 0 && self.hold.is_none() && self.is_idle() && !may_end && !may_go
+        scan.number > 0 && !self.cut_short && self.hold.is_none() && self.is_idle() && !may_end && !may_go
     }
 
     /// Which tables are wanted from now on.
@@ -411,6 +421,7 @@ impl Pump {
                 self.stop_at(hold);
                 Ok(())
             }
+            Trouble::TurnOver => Ok(()),
             Trouble::Collision(name) => {
                 // Acknowledgements on their way are of the other segment: they must not count for this one.
                 self.meet(Trouble::Sink(KafkaError::Interrupted.into()))?;
@@ -497,18 +508,31 @@ impl Pump {
             .filter_map(|view| Some(self.readings.get(&view.name.id)?.sighting(view.name, read_to)))
             .collect();
         self.at_end = None;
+        self.cut_short = false;
+        let (before, until) = (self.events, Instant::now() + TURN);
         for (at, (view, extent)) in views.iter().zip(lifecycle::extents(&sightings)).enumerate() {
             if interrupt::came() {
                 break;
             }
+            self.cut_short = Instant::now() >= until;
+            if self.cut_short {
+                break;
+            }
             self.check_index(view)?;
-            self.read_segment(view, extent)?;
+            match self.read_segment(view, extent, until) {
+                Err(Trouble::TurnOver) => {
+                    self.cut_short = true;
+                    break;
+                }
+                read => read?,
+            }
             if matches!(extent, Extent::Visible | Extent::Durable(_)) {
                 self.reach_end(view, views.get(at + 1), extent);
                 break;
             }
         }
-        if let Some(hold) = self.hold.take() {
+        // A turn that got nowhere may not have come to the place of the hold.
+        if let Some(hold) = self.hold.take_if(|_| !self.cut_short || self.events != before) {
             tracing::info!("goes on: {}", hold.detail);
         }
         Ok(())

@@ -34,6 +34,8 @@ pub type MakeSettings = Box<dyn Fn() -> Result<KafkaSettings, KafkaError> + Send
 
 /// Where records go, and what is outstanding.
 pub(super) struct Delivery {
+    /// Where a refused record has nowhere else to go.
+    dead_letter_topic: String,
     make: Option<(MakeSettings, Partitions)>,
     sink: Option<Sink>,
     pub(super) ledger: Ledger,
@@ -82,9 +84,15 @@ impl Isolation {
 
 impl Delivery {
     /// To Kafka, once it can be reached.
-    pub(super) fn kafka(make: MakeSettings, partitions: Partitions, observe: Arc<Observe>) -> Self {
+    pub(super) fn kafka(
+        make: MakeSettings,
+        partitions: Partitions,
+        dead_letter_topic: String,
+        observe: Arc<Observe>,
+    ) -> Self {
         let ledger = Ledger::new(Window::default());
         Self {
+            dead_letter_topic,
             make: Some((make, partitions)),
             sink: None,
             ledger,
@@ -97,7 +105,15 @@ impl Delivery {
     /// To another sink.
     pub(super) fn other(sink: Sink, observe: Arc<Observe>) -> Self {
         let ledger = Ledger::new(Window::default());
-        Self { make: None, sink: Some(sink), ledger, isolation: Isolation::default(), renew: false, observe }
+        Self {
+            dead_letter_topic: String::new(),
+            make: None,
+            sink: Some(sink),
+            ledger,
+            isolation: Isolation::default(),
+            renew: false,
+            observe,
+        }
     }
 
     /// Whether there is something that takes records.
@@ -132,11 +148,12 @@ impl Delivery {
 
     /// Connects, if that is to be done.
     pub(super) fn connect(&mut self) -> Result<(), Trouble> {
-        let (None, Some((make, partitions))) = (&self.sink, &self.make) else { return Ok(()) };
+        let (None, Some((make, partitions))) = (&self.sink, &mut self.make) else { return Ok(()) };
         let connected =
             make().and_then(|settings| Publisher::connect(&KafkaSettings { pinned: partitions.pinned(), ..settings }));
         match connected {
             Ok(mut publisher) => {
+                partitions.look_again();
                 self.observe_publisher(&mut publisher);
                 self.sink = Some(Sink::Kafka(Box::new(KafkaSink::new(publisher))));
                 Ok(())
@@ -147,8 +164,9 @@ impl Delivery {
 
     fn observe_publisher(&self, publisher: &mut Publisher) {
         let observe = Arc::clone(&self.observe);
-        publisher.on_wait(move |_| {
+        publisher.on_wait(move |waiting| {
             observe.beat(Part::Pump);
+            observe.waits_for_kafka(waiting.in_flight);
             if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         let observe = Arc::clone(&self.observe);
@@ -217,7 +235,7 @@ impl Delivery {
             isolation.left = self.ledger.window_entries().saturating_add(1);
             return Ok(());
         }
-        if isolation.refused.contains_key(&at) {
+        if error.topic() == Some(&self.dead_letter_topic) {
             return Err(Trouble::dead_letter(at, &error.to_string()));
         }
         isolation.refused.insert(at, error.to_string());

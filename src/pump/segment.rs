@@ -4,12 +4,14 @@
 //! may be read (`lifecycle`), what becomes of an entry (`intake`).
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use cassandra_commitlog::{Codec, Descriptor, FileOffset, LogOffset, Plaintext, Position, Sections, Step, Tail};
 
 use super::hold::{Hold, Reason};
 use super::reading::Reading;
 use super::{Pump, Trouble};
+use crate::interrupt;
 use crate::keeper::View;
 use crate::lifecycle::{Extent, ReadTo};
 use crate::mapped::Mapped;
@@ -18,8 +20,8 @@ use crate::tail::OpenEnd;
 use crate::walk::{self, Seen, walk};
 
 impl Pump {
-    /// Reads a segment to `extent`.
-    pub(super) fn read_segment(&mut self, view: &View, extent: Extent) -> Result<(), Trouble> {
+    /// Reads a segment to `extent`, or until the turn is over.
+    pub(super) fn read_segment(&mut self, view: &View, extent: Extent, until: Instant) -> Result<(), Trouble> {
         let id = view.name.id;
         let Some(reading) = self.readings.get(&id) else { return Ok(()) };
         let is_done = reading.done == Some(extent);
@@ -33,7 +35,7 @@ impl Pump {
             _ if is_done => return Ok(()),
             _ => {}
         }
-        let walked = self.walk_segment(view, extent);
+        let walked = self.walk_segment(view, extent, until);
         if walked.is_err() {
             if let Some(reading) = self.readings.get_mut(&id) {
                 reading.begin_again();
@@ -79,7 +81,7 @@ impl Pump {
         Ok(closed)
     }
 
-    fn walk_segment(&mut self, view: &View, extent: Extent) -> Result<(), Trouble> {
+    fn walk_segment(&mut self, view: &View, extent: Extent, until: Instant) -> Result<(), Trouble> {
         let mapped = self.open(view)?;
         let Some(mut plaintext) = self.plaintext(view, &mapped, extent)? else { return Ok(()) };
         let salvage = self.options.salvage;
@@ -87,9 +89,15 @@ impl Pump {
         let Some(reading) = readings.get_mut(&view.name.id) else { return Ok(()) };
         intake.enter(reading);
         let options = options(reading, extent, salvage);
+        let before = reading.read;
         let mut last = FileOffset(0)..FileOffset(0);
         let walked = walk(&view.name, &mapped, options, &mut plaintext, |descriptor, seen| {
             let taken = match seen {
+                // The next walk begins at the first section again: one that brings nothing new is not broken off, or none
+                // would ever come further.
+                Seen::Section(_) if reading.read > before && (interrupt::came() || Instant::now() >= until) => {
+                    Err(Trouble::TurnOver)
+                }
                 Seen::Section(section) => {
                     reading.has_section |= !section.stored.is_empty();
                     last = section.marker..section.end;

@@ -114,20 +114,19 @@ fn a_missing_dead_letter_topic_holds_until_it_is_made() {
     desk.settles(&mut agent);
 }
 
-/// The in-process broker talks no TLS: a client that insists on it is not let in. The file is read again with each try.
+/// The broker shows a certificate that is not to be trusted. The file is read again with each try.
 #[test]
 fn properties_that_do_not_let_us_in_hold_until_their_file_is_right() {
     let properties = tempfile::NamedTempFile::new().unwrap();
     fs::write(&properties, "security.protocol=ssl\n").unwrap();
     let setting = format!("kafka.properties_file={}", properties.path().display());
     let mut desk = Desk::new(Options::new(414), &[&setting]);
-    // The door takes no handshake.
-    desk.rig.place.bootstrap = desk.rig.broker.bootstrap();
-    desk.rig.place.configure(super::agent::HOST);
+    desk.front.talk_tls();
     desk.rig.node.fill(2);
     desk.rig.node.sync();
     let mut agent = desk.agent();
     desk.is_held(&mut agent, "credentials");
+    desk.front.talk_plainly();
     fs::write(&properties, "security.protocol=plaintext\n").unwrap();
     desk.settles(&mut agent);
     assert_eq!(desk.rig.judge(), 0, "nothing twice");

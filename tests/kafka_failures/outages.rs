@@ -24,6 +24,7 @@ fn anonymous(agent: &Agent) -> u64 {
 #[test]
 fn a_long_outage_fills_the_disk_and_not_the_memory() {
     const QUEUE: u64 = 1000;
+    // Segments that are larger than what the queue holds.
     let options = Options { segment_bytes: 1 << 20, ..Options::new(420) };
     let mut desk = Desk::new(options, &[&format!("kafka.queue_messages={QUEUE}")]);
     desk.rig.node.fill(2);
@@ -50,6 +51,26 @@ fn a_long_outage_fills_the_disk_and_not_the_memory() {
     desk.rig.broker.up();
     desk.settles(&mut agent);
     agent.terminate();
+}
+
+/// A backlog that takes long is no single piece of work: what is done of it is saved, and goes.
+#[test]
+fn segments_go_while_there_is_a_backlog() {
+    let mut desk = Desk::new(Options::new(423), &["kafka.queue_messages=50"]);
+    desk.rig.broker.cluster.broker_round_trip_time(-1, Duration::from_millis(100)).unwrap();
+    desk.rig.node.fill(20);
+    desk.rig.node.sync();
+    let mut agent = desk.agent();
+    desk.rig.wait(&mut agent, "a deletion", |_| desk.metric("segments_deleted_total") > 0);
+    assert!(desk.rig.missing().len() > 1000, "all was read before anything went");
+    // A crash here repeats what was on its way and not saved, not all of the backlog.
+    agent.kill();
+    let before = desk.rig.broker.look(|got| got.events.len());
+    desk.rig.broker.cluster.broker_round_trip_time(-1, Duration::ZERO).unwrap();
+    let mut agent = desk.agent();
+    desk.settles(&mut agent);
+    let repeated = desk.rig.judge();
+    assert!(repeated < before, "{repeated} of {before} events came again");
 }
 
 /// The queue is full most of the time: the reader waits, and nothing passes.

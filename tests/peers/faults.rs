@@ -200,7 +200,7 @@ fn a_broker_that_stops_in_mid_segment_costs_nothing() {
 /// A connector that moves a segment before its records are acknowledged does not read it again.
 #[test]
 fn a_kill_at_the_end_of_a_segment_loses_nothing() {
-    for place in ["checkpoint.create", "checkpoint.rename", "reap.log", "reap.idx", "reap.done"] {
+    for place in ["checkpoint.rename", "reap.log", "reap.idx"] {
         let scene = Scene::new(CASE);
         let (raw, completed) = (scene.raw(), scene.completed());
         let mut agent = scene.place.agent_with(Some(&format!("{place}=kill:1")));

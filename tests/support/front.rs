@@ -10,6 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use openssl::asn1::Asn1Time;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
+use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::x509::X509;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -47,6 +53,8 @@ struct Shared {
     /// The sequence number that comes next, for each producer and partition.
     next: Mutex<HashMap<(i64, i16, String, i32), i32>>,
     open: Mutex<Vec<TcpStream>>,
+    /// A certificate that nobody trusts: with it the door talks TLS, and nobody comes in.
+    tls: Mutex<Option<SslAcceptor>>,
     ended: AtomicBool,
 }
 
@@ -67,6 +75,7 @@ impl Front {
             rule: Mutex::new(Box::new(|_| None)),
             next: Mutex::default(),
             open: Mutex::default(),
+            tls: Mutex::default(),
             ended: AtomicBool::new(false),
         });
         let thread = std::thread::spawn({
@@ -96,6 +105,27 @@ impl Front {
     }
 }
 
+impl Front {
+    /// Talks TLS, with a certificate that nobody trusts.
+    pub fn talk_tls(&self) {
+        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let mut certificate = X509::builder().unwrap();
+        certificate.set_pubkey(&key).unwrap();
+        certificate.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        certificate.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        certificate.sign(&key, MessageDigest::sha256()).unwrap();
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
+        acceptor.set_private_key(&key).unwrap();
+        acceptor.set_certificate(&certificate.build()).unwrap();
+        *lock(&self.shared.tls) = Some(acceptor.build());
+    }
+
+    /// Talks as brokers do without TLS.
+    pub fn talk_plainly(&self) {
+        *lock(&self.shared.tls) = None;
+    }
+}
+
 impl Drop for Front {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
@@ -115,6 +145,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One request after the other, each with its answer, until either side hangs up.
 fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
+    if let Some(acceptor) = lock(&shared.tls).clone() {
+        // Whoever looks at the certificate goes away by himself.
+        let _ = acceptor.accept(client);
+        return Ok(());
+    }
     let mut broker = TcpStream::connect(&shared.broker)?;
     loop {
         let request = read_frame(&mut client)?;
