@@ -12,6 +12,9 @@ use super::desk::Desk;
 use super::mutations::{Kind, TOPIC};
 use super::node::Options;
 
+/// Records that may wait beside the queue: a run of each partition that is not full, and the one that is handed over.
+const RUNS: u64 = 256 * 6;
+
 /// Memory that the service has taken for itself, in KiB; mapped segments are the kernel's.
 fn anonymous(agent: &Agent) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
@@ -33,14 +36,15 @@ fn a_long_outage_fills_the_disk_and_not_the_memory() {
     desk.rig.broker.down();
     desk.rig.node.fill(2);
     desk.rig.node.sync();
-    desk.rig.wait(&mut agent, "a full queue", |_| desk.metric("producer_queue_messages") == QUEUE);
+    desk.rig.wait(&mut agent, "a full queue", |_| desk.metric("producer_queue_messages") >= QUEUE);
     let (events, before) = (desk.rig.broker.look(|got| got.events.len()), anonymous(&agent));
     for _ in 0..5 {
         desk.rig.node.fill(4);
         desk.rig.node.sync();
         std::thread::sleep(Duration::from_millis(1500));
         agent.must_run();
-        assert_eq!(desk.metric("producer_queue_messages"), QUEUE);
+        let queued = desk.metric("producer_queue_messages");
+        assert!(queued <= QUEUE + RUNS, "{queued}");
         assert_eq!(desk.get("/livez").0, 200);
     }
     // The backlog is 20 MiB; the segments that wait are known, and little else is.
@@ -76,17 +80,17 @@ fn segments_go_while_there_is_a_backlog() {
 /// The queue is full most of the time: the reader waits, and nothing passes.
 #[test]
 fn a_full_queue_makes_the_reader_wait() {
-    const QUEUE: u64 = 30;
+    const QUEUE: u64 = 300;
     let mut desk = Desk::new(Options::new(421), &[&format!("kafka.queue_messages={QUEUE}")]);
     desk.rig.broker.cluster.broker_round_trip_time(-1, Duration::from_millis(20)).unwrap();
-    desk.rig.node.write_many(Kind::Cdc, 1500);
+    desk.rig.node.write_many(Kind::Cdc, 6000);
     desk.rig.node.sync();
     let mut agent = desk.agent();
     let mut fullest = 0;
     while !desk.rig.missing().is_empty() {
         agent.must_run();
         let queued = desk.metric("producer_queue_messages");
-        assert!(queued <= QUEUE, "{queued}");
+        assert!(queued <= QUEUE + RUNS, "{queued}");
         fullest = fullest.max(queued);
     }
     assert!(fullest > QUEUE / 2, "never full: {fullest}");

@@ -123,14 +123,14 @@ fn one_bad_bit(at: impl Fn(Place) -> usize, hit: impl Fn(Place) -> std::ops::Ran
     agent.terminate();
     let said = fs::read_to_string(scene.place.folder.join("agent.log")).unwrap();
     assert!(said.len() < 16 << 10, "{} bytes of log:\n{said}", said.len());
-    let ran = scene.once(&[]).expect(1);
+    let ran = scene.once(&[]).expect(65);
     let name = log.file_name().unwrap().to_str().unwrap();
     assert!(ran.err.contains(name), "{}", ran.err);
     assert_eq!(sorted(&scene.published(before.len())), sorted(&before));
     assert_eq!(scene.raw(), raw, "nothing is deleted");
     assert!(scene.letters().is_empty());
 
-    scene.once(&["--set", "cassandra.on_damage=salvage"]).expect(0);
+    scene.once(&["--set", "cassandra.on_damage=salvage"]).expect(65);
     assert_eq!(sorted(&scene.published(outside.len() + 1)), sorted(&outside));
     let letters = scene.letters();
     let [gap] = &letters[..] else { panic!("{letters:?}") };
