@@ -338,7 +338,7 @@ impl Pump {
             reading.is_some_and(|reading| reading.end.is_none() && reading.is_fresh())
         });
         let is_finished = |record: &SegmentRecord| record.state() == SegmentState::Finished;
-        let may_go = self.options.acknowledges && self.checkpoint.segments.iter().any(is_finished);
+        let may_go = self.options.acknowledges && scan.can_delete() && self.checkpoint.segments.iter().any(is_finished);
         scan.number > 0 && !self.cut_short && self.hold.is_none() && self.is_idle() && !may_end && !may_go
     }
 
@@ -542,7 +542,7 @@ impl Pump {
     fn reach_end(&mut self, view: &View, next: Option<&View>, extent: Extent) {
         if extent == Extent::Visible {
             self.at_end = Some(view.clone());
-            let has_section = next.is_some_and(|next| self.has_section(next));
+            let has_section = next.is_some_and(|next| self.has_section(next) == Some(true));
             if let Some(reading) = next.and_then(|next| self.readings.get_mut(&next.name.id)) {
                 reading.has_section |= has_section;
             }

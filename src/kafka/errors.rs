@@ -56,7 +56,7 @@ pub enum Action {
 impl Action {
     /// Which of several failures tells most about the cause. A fatal producer is what follows from a poison record or a
     /// lost permission in a gapless stream, and purged records are what follows from that.
-    pub(super) fn rank(self) -> u8 {
+    pub(crate) fn rank(self) -> u8 {
         match self {
             Self::Absorbed => 0,
             Self::Wait => 1,

@@ -13,7 +13,7 @@ use super::reading::Reading;
 use super::{Pump, PumpError, Trouble};
 use crate::cdc_raw::Explained;
 use crate::gaps::GapRecord;
-use crate::keeper::{Scan, View};
+use crate::keeper::{Departed, Scan, View};
 use crate::lifecycle;
 
 impl Pump {
@@ -24,7 +24,7 @@ impl Pump {
         }
         self.taken_in = scan.number;
         self.reaped.retain(|_, seen| *seen >= scan.number);
-        for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)).collect::<Vec<_>>() {
+        for view in self.in_order_of_meeting(scan) {
             if !self.is_known(view.name) {
                 self.meet_segment(view)?;
             }
@@ -35,6 +35,11 @@ impl Pump {
             return Ok(());
         }
         let present: HashSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
+        for departed in scan.departed.iter().filter(|departed| !present.contains(&departed.name)) {
+            if let Some(reading) = self.readings.get_mut(&departed.name.id) {
+                reading.see(Some(departed.index), false);
+            }
+        }
         let is_gone =
             |record: &SegmentRecord| SegmentName::parse(&record.name).is_ok_and(|name| !present.contains(&name));
         let gone: Vec<Identity> =
@@ -42,10 +47,32 @@ impl Pump {
         for identity in gone {
             self.part_from(identity)?;
         }
-        for orphan in &scan.orphans {
+        self.note_unmet(scan)?;
+        self.keeper.taken(scan.number);
+        for orphan in scan.orphans.iter().filter(|_| scan.can_delete()) {
             self.meet_orphan(orphan.name)?;
         }
         Ok(())
+    }
+
+    /// Segments on record come before new ones: where a new one comes in depends on what those are now. First of the new
+    /// ones are spares that a stopped server left: nothing is in them, and if ids have fallen back since, theirs are higher
+    /// than those of the segments being written, behind which nothing is read.
+    fn in_order_of_meeting<'s>(&self, scan: &'s Scan) -> Vec<&'s View> {
+        let views = scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name));
+        let (mut views, new): (Vec<&View>, Vec<&View>) = views.partition(|view| self.is_on_record(view.name));
+        let (left, others): (Vec<&View>, Vec<&View>) = new.into_iter().partition(|view| self.is_left_spare(view));
+        views.extend(left);
+        views.extend(others);
+        views
+    }
+
+    fn is_on_record(&self, name: SegmentName) -> bool {
+        self.is_known(name) || self.checkpoint.segments.iter().any(|record| record.identity().segment == name.id)
+    }
+
+    fn is_left_spare(&self, view: &View) -> bool {
+        !view.server_holds() && view.index.value().is_none() && self.has_section(view) == Some(false)
     }
 
     fn is_known(&self, name: SegmentName) -> bool {
@@ -182,7 +209,7 @@ impl Pump {
             (false, false) => Ending::Empty,
         };
         if ending == Ending::Lost {
-            self.note_loss(&self.checkpoint.segments[at].name.clone(), GapKind::SegmentDeleted, at)?;
+            self.note_loss(record)?;
         }
         let record = self.checkpoint.segments.remove(at);
         self.readings.remove(&id);
@@ -190,17 +217,34 @@ impl Pump {
         Ok(())
     }
 
+    /// Segments that came and went, with changes in them, while something else kept us from looking. Of one whose index is
+    /// there yet the rest may be found.
+    fn note_unmet(&mut self, scan: &Scan) -> Result<(), PumpError> {
+        for Departed { name, .. } in &scan.departed {
+            let buried = self.checkpoint.tombstones.iter().any(|tombstone| tombstone.identity.segment == name.id);
+            let is_orphan = scan.orphans.iter().any(|orphan| orphan.name == *name);
+            if !buried && !is_orphan && !self.is_on_record(*name) {
+                let identity = Identity { segment: name.id, first_entry_crc: None };
+                let record = SegmentRecord::new(identity, name.to_string(), 0, jiff::Timestamp::now().as_second());
+                self.note_loss(&record)?;
+                self.bury(&record, LogOffset(0), Ending::Lost);
+            }
+        }
+        Ok(())
+    }
+
     /// Says durably that the rest of a segment is lost, unless that is said already.
-    fn note_loss(&mut self, segment: &str, kind: GapKind, at: usize) -> Result<(), PumpError> {
-        let Some(gaps) = &self.gaps else { return Ok(()) };
-        let from = self.checkpoint.segments.get(at).map(|record| record.acknowledged().0);
+    fn note_loss(&self, record: &SegmentRecord) -> Result<(), PumpError> {
+        let (Some(gaps), segment, kind) = (&self.gaps, record.name.as_str(), GapKind::SegmentDeleted) else {
+            return Ok(());
+        };
         self.observe.metrics.lost_segments.inc();
         if gaps.has(segment) {
             return Ok(());
         }
         tracing::error!(segment, "it was deleted before all of it was published");
         self.observe.metrics.gap_records.inc(kind.word());
-        gaps.record(&gap(segment, kind, from))
+        gaps.record(&gap(segment, kind, Some(record.acknowledged().0)))
             .map(drop)
             .map_err(|error| PumpError::State("write the gap record of", segment.to_owned(), error))
     }
@@ -222,7 +266,7 @@ impl Pump {
         let record = &self.checkpoint.segments[at];
         let is_done = record.state() == SegmentState::Finished;
         if !is_done {
-            self.note_loss(&name.to_string(), GapKind::SegmentDeleted, at)?;
+            self.note_loss(record)?;
         }
         let old = self.checkpoint.segments.remove(at);
         self.bury(&old, old.acknowledged(), if is_done { Ending::Reaped } else { Ending::Lost });

@@ -194,12 +194,14 @@ impl Delivery {
     /// Leads out of a failure: everything accepted is reported, and the producer is ready for what is read again, or gone.
     /// Says what to wait for before that.
     pub(super) fn recover(&mut self, error: KafkaError) -> Result<Option<Hold>, Trouble> {
+        // A refused batch makes the producer fatal, and a send may tell of that before the report tells of the cause.
+        let told = self.collect_reports().filter(|told| told.action().rank() > error.action().rank());
+        let error = told.unwrap_or(error);
         let action = error.action();
         if !matches!(error, KafkaError::Interrupted) {
             self.observe.metrics.add_delivery_failure(&error.word());
         }
         let fatal = self.publisher().is_some_and(|publisher| publisher.is_fatal());
-        self.collect_reports();
         let hold = match action {
             Action::Isolate | Action::DeadLetterCandidate => {
                 self.isolate(action, &error)?;
@@ -242,15 +244,16 @@ impl Delivery {
         Ok(())
     }
 
-    fn collect_reports(&mut self) {
+    /// Waits for the reports of all that was accepted, and gives back what they say of the failure.
+    fn collect_reports(&mut self) -> Option<KafkaError> {
         let (deadline, observe) = (Instant::now() + REPORTS, Arc::clone(&self.observe));
-        let Some((Sink::Kafka(sink), ledger, _)) = self.parts() else { return };
+        let Some((Sink::Kafka(sink), ledger, _)) = self.parts() else { return None };
         // The failure is known, and what is still to come of it changes nothing.
         while sink.publisher().in_flight() > 0 && Instant::now() < deadline && !interrupt::is_urgent() {
             observe.beat(Part::Pump);
             let _ = sink.publisher().drain(ledger, CONFIRM);
         }
-        let _ = sink.publisher().settle(ledger);
+        sink.publisher().settle(ledger).err()
     }
 
     /// Gives up what is outstanding: it is read again.

@@ -11,6 +11,7 @@ use cassandra_progress::{Ending, Identity, Reapable, Sealed, SegmentRecord, Segm
 
 use super::hold::{Hold, Reason};
 use super::{Pump, PumpError, Trouble};
+use crate::fault;
 use crate::keeper::Scan;
 use crate::observe::HoldReason;
 
@@ -23,10 +24,12 @@ const TOMBSTONES: Duration = Duration::from_secs(30 * 24 * 3600);
 impl Pump {
     /// Collects acknowledgements, and takes them over into the records.
     pub(super) fn settle(&mut self) -> Result<(), Trouble> {
+        fault::point("report.take").map_err(PumpError::Write)?;
         if let Some((sink, ledger, _)) = self.delivery.parts() {
             sink.settle(ledger)?;
         }
         self.take_acknowledged()?;
+        fault::point("report.taken").map_err(PumpError::Write)?;
         self.settle_gaps()
     }
 
@@ -108,9 +111,12 @@ impl Pump {
         Ok(true)
     }
 
-    /// Finished segments whose files are there. One that the server still holds is kept until it lets go, unless space is
+    /// Finished segments whose files are there, and can be deleted. One that the server still holds is kept until it lets go, unless space is
     /// wanted at once: what it would link again by a replay is known by its tombstone either way.
     fn finished(&self, scan: &Scan) -> Vec<Identity> {
+        if !scan.can_delete() {
+            return Vec::new();
+        }
         let is_finished = |record: &&SegmentRecord| record.state() == SegmentState::Finished;
         let mut finished = self.checkpoint.segments.iter().filter(is_finished).peekable();
         if finished.peek().is_none() {

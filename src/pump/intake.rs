@@ -16,6 +16,7 @@ use super::hold::{Hold, Reason};
 use super::reading::Reading;
 use super::schema::SchemaSource;
 use super::{PumpError, Trouble};
+use crate::fault;
 use crate::gaps::{GapLog, GapRecord};
 use crate::line::{Done, Line, Rejected};
 use crate::observe::{HoldReason, Observe};
@@ -111,6 +112,7 @@ impl Intake<'_> {
         if self.probe.is_none() {
             self.line.ask_written();
         }
+        fault::point("send.entry").map_err(PumpError::Write)?;
         let done = match self.isolation.refused(position) {
             Some(detail) => {
                 let detail = detail.to_owned();
@@ -121,6 +123,7 @@ impl Intake<'_> {
         if let Some(written) = self.line.take_written() {
             *self.probe = Some(Probe { position, written });
         }
+        fault::point("send.entered").map_err(PumpError::Write)?;
         if let Some(rejected) = &done.rejected {
             if let Rejected::Undecodable(MutationError::Malformed(error)) = rejected {
                 self.observe.metrics.decode_errors.inc(error.structure.words());

@@ -194,13 +194,20 @@ impl Pump {
         Some(if early { self.options.read_to } else { ReadTo::Synced })
     }
 
-    /// Whether a section with entries is closed in a segment that is not being read yet.
-    pub(super) fn has_section(&self, view: &View) -> bool {
-        let Ok(mapped) = view.open(self.options.access) else { return false };
-        let Ok(descriptor) = Descriptor::parse(&mapped) else { return false };
+    /// Whether a section with entries is closed in a segment that is not being read yet; none if nobody can say.
+    pub(super) fn has_section(&self, view: &View) -> Option<bool> {
+        let mapped = view.open(self.options.access).ok()?;
+        let descriptor = Descriptor::parse(&mapped).ok()?;
         let mut sections = Sections::new(&mapped, &descriptor, Tail::Live);
         // Before the first entries there is one empty section at most.
-        (0..2).any(|_| matches!(sections.step(), Ok(Step::Item(section)) if !section.stored.is_empty()))
+        for _ in 0..2 {
+            match sections.step().ok()? {
+                Step::Item(section) if !section.stored.is_empty() => return Some(true),
+                Step::Item(_) => {}
+                _ => break,
+            }
+        }
+        Some(false)
     }
 }
 
