@@ -168,14 +168,13 @@ impl Publisher {
             }
             // The thread that serves events parks while nothing is in flight.
             self.thread.wake();
-            let event = self.reports.last_event();
             let bootstrap = self.settings.bootstrap.clone();
-            let refused = event.as_ref().is_some_and(|event| classify(Place::Event, event.code) == Action::Credentials);
-            let detail = event.map_or_else(|| "no answer".to_owned(), |event| event.reason);
-            if refused {
-                return Err(KafkaError::Credentials { bootstrap, detail });
+            if let Some(refusal) = self.reports.refusal() {
+                return Err(KafkaError::Credentials { bootstrap, detail: refusal.reason });
             }
             if left.is_zero() {
+                let event = self.reports.last_event();
+                let detail = event.map_or_else(|| "no answer".to_owned(), |event| event.reason);
                 return Err(KafkaError::Unreachable { bootstrap, waited, detail });
             }
         }

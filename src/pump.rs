@@ -205,7 +205,8 @@ pub struct Pump {
 impl Pump {
     /// A pump into Kafka.
     pub fn to_kafka(parts: Parts, options: Options, settings: MakeSettings, partitions: Partitions) -> Self {
-        let delivery = Delivery::kafka(settings, partitions, Arc::clone(&parts.observe));
+        let dead_letters = parts.line.encoder().settings().dead_letter_topic.clone();
+        let delivery = Delivery::kafka(settings, partitions, dead_letters, Arc::clone(&parts.observe));
         Self::new(parts, options, delivery)
     }
 
@@ -360,7 +361,7 @@ impl Pump {
         });
         let is_finished = |record: &SegmentRecord| record.state() == SegmentState::Finished;
         let may_go = self.options.acknowledges && scan.can_delete() && self.checkpoint.segments.iter().any(is_finished);
-        scan.number > 0 && self.hold.is_none() && self.is_idle() && !may_end && !may_go
+        scan.number > 0 && !self.paused && self.hold.is_none() && self.is_idle() && !may_end && !may_go
     }
 
     /// Which tables are wanted from now on.
@@ -529,6 +530,7 @@ impl Pump {
             return Ok(());
         }
         (self.slice, self.paused, self.at_end) = (Instant::now() + SLICE, false, None);
+        let before = self.events;
         let views = self.in_order(scan);
         let read_to = self.options.read_to;
         let sightings: Vec<_> = views
@@ -542,6 +544,11 @@ impl Pump {
             self.check_index(view)?;
             self.read_segment(view, extent)?;
             if self.paused {
+                // It may not have come to the place of the hold.
+                let is_past = self.hold.as_ref().is_some_and(|hold| self.is_past(hold));
+                if is_past && self.events != before {
+                    self.go_on();
+                }
                 return Ok(());
             }
             if !extent.may_be_passed() {
@@ -550,10 +557,20 @@ impl Pump {
             }
         }
         self.read_of = Some(scan.number);
+        self.go_on();
+        Ok(())
+    }
+
+    fn go_on(&mut self) {
         if let Some(hold) = self.hold.take() {
             tracing::info!("goes on: {}", hold.detail);
         }
-        Ok(())
+    }
+
+    /// Whether reading has come past the place of a hold.
+    fn is_past(&self, hold: &Hold) -> bool {
+        let Some((name, position)) = hold.segment.zip(hold.position) else { return true };
+        self.readings.get(&name.id).is_none_or(|reading| reading.read > position)
     }
 
     /// Where reading stands in the segment that is being written.

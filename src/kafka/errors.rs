@@ -56,7 +56,7 @@ pub enum Action {
 impl Action {
     /// Which of several failures tells most about the cause. A fatal producer is what follows from a poison record or a
     /// lost permission in a gapless stream, and purged records are what follows from that.
-    pub(super) fn rank(self) -> u8 {
+    pub(crate) fn rank(self) -> u8 {
         match self {
             Self::Absorbed => 0,
             Self::Wait => 1,
@@ -266,6 +266,24 @@ impl KafkaError {
             Self::TooLarge { .. } => "TooLarge".to_owned(),
             Self::Interrupted => "Interrupted".to_owned(),
             Self::Bug(_) => "Bug".to_owned(),
+        }
+    }
+
+    /// The topic that it is about, where it is about one.
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            Self::MissingTopic { topic }
+            | Self::Topic { topic, .. }
+            | Self::TooLarge { topic, .. }
+            | Self::Send { topic, .. }
+            | Self::Report { topic, .. } => Some(topic),
+            Self::Setting { .. }
+            | Self::Client(_)
+            | Self::Unreachable { .. }
+            | Self::Credentials { .. }
+            | Self::Fatal { .. }
+            | Self::Interrupted
+            | Self::Bug(_) => None,
         }
     }
 

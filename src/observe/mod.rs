@@ -97,6 +97,17 @@ impl Observe {
         board.status = status;
     }
 
+    /// Kafka keeps the pump waiting, in the middle of a turn and for as long as an outage lasts: until the next status only
+    /// this changes.
+    pub fn waits_for_kafka(&self, in_flight: u64) {
+        self.metrics.producer_queue_messages.set(in_flight);
+        let mut board = self.board();
+        board.waiting_since.get_or_insert_with(Instant::now);
+        if let Some(kafka) = &mut board.status.kafka {
+            kafka.in_flight = in_flight;
+        }
+    }
+
     /// The status as it is now.
     pub fn status(&self) -> Status {
         let board = self.board();
@@ -193,6 +204,25 @@ mod tests {
         observe.set_status(status(0));
         observe.set_status(status(1));
         assert!(observe.ready().ok, "it waits anew");
+    }
+
+    #[test]
+    fn a_pump_that_kafka_keeps_waiting_is_not_ready_for_ever() {
+        let observe = Observe::new();
+        observe.config_valid(true);
+        observe.set_status(Status {
+            state: State::Running,
+            cdc_raw: CdcRaw { readable: true, ..CdcRaw::default() },
+            schema: Some(Schema::default()),
+            kafka: Some(Kafka::default()),
+            ..Status::default()
+        });
+        observe.waits_for_kafka(7);
+        assert!(observe.ready().ok);
+        assert_eq!(observe.status().kafka.unwrap().in_flight, 7);
+        observe.board().waiting_since = Some(Instant::now() - ACKNOWLEDGEMENT - Duration::from_secs(1));
+        observe.waits_for_kafka(7);
+        assert!(!observe.ready().ok);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub type MakeSettings = Box<dyn Fn() -> Result<KafkaSettings, KafkaError> + Send
 
 /// Where records go, and what is outstanding.
 pub(super) struct Delivery {
+    /// Where a refused record has nowhere else to go.
+    dead_letter_topic: String,
     make: Option<(MakeSettings, Partitions)>,
     sink: Option<Sink>,
     pub(super) ledger: Ledger,
@@ -82,9 +84,15 @@ impl Isolation {
 
 impl Delivery {
     /// To Kafka, once it can be reached.
-    pub(super) fn kafka(make: MakeSettings, partitions: Partitions, observe: Arc<Observe>) -> Self {
+    pub(super) fn kafka(
+        make: MakeSettings,
+        partitions: Partitions,
+        dead_letter_topic: String,
+        observe: Arc<Observe>,
+    ) -> Self {
         let ledger = Ledger::new(Window::default());
         Self {
+            dead_letter_topic,
             make: Some((make, partitions)),
             sink: None,
             ledger,
@@ -97,7 +105,15 @@ impl Delivery {
     /// To another sink.
     pub(super) fn other(sink: Sink, observe: Arc<Observe>) -> Self {
         let ledger = Ledger::new(Window::default());
-        Self { make: None, sink: Some(sink), ledger, isolation: Isolation::default(), renew: false, observe }
+        Self {
+            dead_letter_topic: String::new(),
+            make: None,
+            sink: Some(sink),
+            ledger,
+            isolation: Isolation::default(),
+            renew: false,
+            observe,
+        }
     }
 
     /// Whether there is something that takes records.
@@ -132,11 +148,12 @@ impl Delivery {
 
     /// Connects, if that is to be done.
     pub(super) fn connect(&mut self) -> Result<(), Trouble> {
-        let (None, Some((make, partitions))) = (&self.sink, &self.make) else { return Ok(()) };
+        let (None, Some((make, partitions))) = (&self.sink, &mut self.make) else { return Ok(()) };
         let connected =
             make().and_then(|settings| Publisher::connect(&KafkaSettings { pinned: partitions.pinned(), ..settings }));
         match connected {
             Ok(mut publisher) => {
+                partitions.look_again();
                 self.observe_publisher(&mut publisher);
                 self.sink = Some(Sink::Kafka(Box::new(KafkaSink::new(publisher))));
                 Ok(())
@@ -147,8 +164,9 @@ impl Delivery {
 
     fn observe_publisher(&self, publisher: &mut Publisher) {
         let observe = Arc::clone(&self.observe);
-        publisher.on_wait(move |_| {
+        publisher.on_wait(move |waiting| {
             observe.beat(Part::Pump);
+            observe.waits_for_kafka(waiting.in_flight);
             if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         let observe = Arc::clone(&self.observe);
@@ -176,12 +194,14 @@ impl Delivery {
     /// Leads out of a failure: everything accepted is reported, and the producer is ready for what is read again, or gone.
     /// Says what to wait for before that.
     pub(super) fn recover(&mut self, error: KafkaError) -> Result<Option<Hold>, Trouble> {
+        // A refused batch makes the producer fatal, and a send may tell of that before the report tells of the cause.
+        let told = self.collect_reports().filter(|told| told.action().rank() > error.action().rank());
+        let error = told.unwrap_or(error);
         let action = error.action();
         if !matches!(error, KafkaError::Interrupted) {
             self.observe.metrics.add_delivery_failure(&error.word());
         }
         let fatal = self.publisher().is_some_and(|publisher| publisher.is_fatal());
-        self.collect_reports();
         let hold = match action {
             Action::Isolate | Action::DeadLetterCandidate => {
                 self.isolate(action, &error)?;
@@ -217,22 +237,23 @@ impl Delivery {
             isolation.left = self.ledger.window_entries().saturating_add(1);
             return Ok(());
         }
-        if isolation.refused.contains_key(&at) {
+        if error.topic() == Some(&self.dead_letter_topic) {
             return Err(Trouble::dead_letter(at, &error.to_string()));
         }
         isolation.refused.insert(at, error.to_string());
         Ok(())
     }
 
-    fn collect_reports(&mut self) {
+    /// Waits for the reports of all that was accepted, and gives back what they say of the failure.
+    fn collect_reports(&mut self) -> Option<KafkaError> {
         let (deadline, observe) = (Instant::now() + REPORTS, Arc::clone(&self.observe));
-        let Some((Sink::Kafka(sink), ledger, _)) = self.parts() else { return };
+        let Some((Sink::Kafka(sink), ledger, _)) = self.parts() else { return None };
         // The failure is known, and what is still to come of it changes nothing.
         while sink.publisher().in_flight() > 0 && Instant::now() < deadline && !interrupt::is_urgent() {
             observe.beat(Part::Pump);
             let _ = sink.publisher().drain(ledger, CONFIRM);
         }
-        let _ = sink.publisher().settle(ledger);
+        sink.publisher().settle(ledger).err()
     }
 
     /// Gives up what is outstanding: it is read again.

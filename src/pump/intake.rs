@@ -20,6 +20,7 @@ use super::schema::SchemaSource;
 use super::{PumpError, Trouble};
 use crate::fault;
 use crate::gaps::{GapLog, GapRecord};
+use crate::interrupt;
 use crate::line::{Done, Line, Rejected};
 use crate::observe::{HoldReason, Observe, Part};
 use crate::sink::Sink;
@@ -147,7 +148,7 @@ impl Intake<'_> {
     /// Whether others must have their turn before more is read: the slice is over, or enough is on its way.
     pub(super) fn must_pause(&self, slice: Instant) -> bool {
         self.observe.beat(Part::Pump);
-        Instant::now() >= slice || self.ledger.is_full() || self.sink.is_crowded()
+        interrupt::came() || Instant::now() >= slice || self.ledger.is_full() || self.sink.is_crowded()
     }
 
     /// Damaged bytes: held at, or put aside.

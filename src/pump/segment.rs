@@ -31,7 +31,7 @@ enum Header {
 }
 
 impl Pump {
-    /// Reads a segment to `extent`.
+    /// Reads a segment to `extent`, or as far as there is time and room for.
     pub(super) fn read_segment(&mut self, view: &View, extent: Extent) -> Result<(), Trouble> {
         let id = view.name.id;
         let Some(reading) = self.readings.get(&id) else { return Ok(()) };

@@ -48,7 +48,7 @@ pub struct Got {
 
 /// The broker with its consumer.
 pub struct Broker {
-    cluster: MockCluster<'static, DefaultProducerContext>,
+    pub cluster: MockCluster<'static, DefaultProducerContext>,
     got: Arc<Mutex<Got>>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,

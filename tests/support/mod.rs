@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test uses its own part")]
 
 pub mod cql;
+pub mod kafka;
 #[path = "../../fixtures/load.rs"]
 pub mod load;
 pub mod oracle;
