@@ -14,6 +14,8 @@ QUIET_SECONDS = 30  # a broker on this machine that is silent for so long is bro
 
 
 def make(bootstrap, names):
+    if not names:
+        return
     admin = AdminClient({'bootstrap.servers': bootstrap})  # must live until it has answered
     for made in admin.create_topics([NewTopic(n, PARTITIONS, 1) for n in names]).values():
         made.result(QUIET_SECONDS)
