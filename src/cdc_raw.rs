@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use crate::fault;
 use crate::folder;
 
-pub use index::{INVALID_FOR, Index};
+pub use index::{INVALID_FOR, Index, IndexCounts};
 pub use scanner::{Foreign, ForeignKind, Orphan, RawScan, RawSegment, RawState, Scanner};
 
 /// What becomes of a finished segment.

@@ -272,7 +272,7 @@ impl Turns {
         }
         drop(files);
         self.spooled.clone_from(&spooled);
-        self.counts.backward_indexes = self.scanner.backward();
+        self.counts.indexes = self.scanner.counts();
         self.counts.overflows = self.watch.overflows();
         self.counts.watching = self.watch.is_watching();
         let mut scan = Scan {

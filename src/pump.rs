@@ -34,7 +34,7 @@ use thiserror::Error;
 use self::delivery::Delivery;
 pub use self::delivery::MakeSettings;
 use self::hold::{Hold, Reason};
-use self::intake::Intake;
+use self::intake::{Intake, Probe};
 pub use self::partitions::Partitions;
 use self::reading::Reading;
 pub use self::report::Limits;
@@ -186,6 +186,9 @@ pub struct Pump {
     totals: Totals,
     events: u64,
     deleted: usize,
+    probe: Option<Probe>,
+    /// The scan that was taken in last.
+    taken_in: u64,
 }
 
 impl Pump {
@@ -230,6 +233,8 @@ impl Pump {
             totals: Totals::default(),
             events: 0,
             deleted: 0,
+            probe: None,
+            taken_in: 0,
         }
     }
 
@@ -348,9 +353,12 @@ impl Pump {
         self.hold.as_ref().map(|hold| hold.detail.clone())
     }
 
-    /// Whether a person has to look before reading goes on.
-    pub fn needs_a_person(&self) -> bool {
-        self.hold.as_ref().is_some_and(|hold| matches!(hold.reason, Reason::Held(_)))
+    /// For what a person has to look before reading goes on.
+    pub fn needs_a_person(&self) -> Option<HoldReason> {
+        match self.hold.as_ref()?.reason {
+            Reason::Held(reason) => Some(reason),
+            Reason::Kafka => None,
+        }
     }
 
     /// Waits for what is under way, at most so long, and saves what is acknowledged.
@@ -403,7 +411,11 @@ impl Pump {
                 self.stop_at(hold);
                 Ok(())
             }
-            Trouble::Collision(name) => self.replace(name),
+            Trouble::Collision(name) => {
+                // Acknowledgements on their way are of the other segment: they must not count for this one.
+                self.meet(Trouble::Sink(KafkaError::Interrupted.into()))?;
+                self.replace(name)
+            }
             Trouble::Misnamed(name, detail) => {
                 tracing::error!(segment = %name, "set aside, neither read nor deleted: {detail}");
                 let mut records = self.checkpoint.segments.iter_mut();
@@ -423,6 +435,7 @@ impl Pump {
         }
         self.delivery.forget();
         self.gaps_sent.clear();
+        self.probe = None;
         for record in &self.checkpoint.segments {
             if let Some(reading) = self.readings.get_mut(&record.identity().segment) {
                 reading.restart(record);
@@ -434,13 +447,12 @@ impl Pump {
 
     /// The schema as it was where reading goes on.
     fn rewind_schema(&mut self) {
-        if let Some((segment, position)) = self.place() {
-            let order = self.order();
-            self.line.rewind_schema(|id| order.iter().position(|known| *known == id), segment, position);
-        }
+        let open = self.checkpoint.segments.iter().filter(|record| record.state() == SegmentState::Reading);
+        let again: HashMap<_, _> = open.map(|record| (record.identity().segment, record.acknowledged())).collect();
+        self.line.rewind_schema(|segment| again.get(&segment).copied());
     }
 
-    /// Where reading goes on behind what is acknowledged.
+    /// The first place where reading goes on behind what is acknowledged.
     fn place(&self) -> Option<(SegmentId, LogOffset)> {
         let open = |record: &&SegmentRecord| record.state() == SegmentState::Reading;
         let record = self.checkpoint.segments.iter().find(open)?;
@@ -551,6 +563,7 @@ impl Pump {
             gaps: self.gaps.as_ref(),
             observe: &self.observe,
             events: &mut self.events,
+            probe: &mut self.probe,
         };
         Ok((intake, &mut self.readings))
     }

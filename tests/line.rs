@@ -9,7 +9,7 @@ use cassandra_cdc::catalog::timeline::Timeline;
 use cassandra_cdc::line::{Done, Line, Rejected, Segment, Wanted};
 use cassandra_cdc::sink::Sink;
 use cassandra_cdc::walk::{Options, Seen, walk};
-use cassandra_commitlog::{Entry, FormatVersion, MutationError, Plaintext, SchemaStore, SegmentName, Tail};
+use cassandra_commitlog::{Entry, FormatVersion, LogOffset, MutationError, Plaintext, SchemaStore, SegmentName, Tail};
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Settings, TopicTemplate, Unit};
 use cassandra_progress::{Ledger, Outcome, Window};
 
@@ -140,7 +140,12 @@ fn a_restart_in_the_middle_changes_no_decoding() {
         let mut again = Following::new(SchemaStore::new());
         let timeline = Timeline::load(&path).unwrap().unwrap();
         again.line = Line::following(timeline, encoder(), Wanted::default());
-        again.line.rewind_schema(|id| order.iter().position(|known| *known == id), id, offset);
+        let rank = |id| order.iter().position(|known| *known == id);
+        again.line.rewind_schema(|other| match rank(other).cmp(&rank(id)) {
+            std::cmp::Ordering::Less => None,
+            std::cmp::Ordering::Equal => Some(offset),
+            std::cmp::Ordering::Greater => Some(LogOffset(0)),
+        });
         let mut rest = outcomes[at + 1..].iter();
         for (name, file) in segments.iter().skip_while(|(name, _)| name.id != id) {
             each(*name, file, |segment, version, entry| {

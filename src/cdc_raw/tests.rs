@@ -102,7 +102,7 @@ fn segments_come_by_id_with_what_their_indexes_say() {
     raw.write(&idx(9), "6\nCOMPLETED");
     let sealed = Index::Sealed(LogOffset(6));
     assert_eq!(raw.indexes()[..2], [(9, sealed), (10, Index::Growing(LogOffset(5)))]);
-    assert_eq!(raw.scanner.backward(), 1);
+    assert_eq!(raw.scanner.counts(), IndexCounts { empty: 4, invalid: 0, backward: 1 });
     let scan = raw.scan();
     assert_eq!((scan.state, scan.bytes, scan.problems), (RawState::Ready, 15, vec![]));
     assert_eq!((scan.segments[2].meta.len, scan.segments[2].meta.links), (2, 1));

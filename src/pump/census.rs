@@ -10,7 +10,7 @@ use cassandra_event::GapKind;
 use cassandra_progress::{Ending, Identity, SegmentRecord, SegmentState, Tombstone};
 
 use super::reading::Reading;
-use super::{Pump, PumpError};
+use super::{Pump, PumpError, Trouble};
 use crate::cdc_raw::Explained;
 use crate::gaps::GapRecord;
 use crate::keeper::{Departed, Scan, View};
@@ -19,10 +19,14 @@ use crate::lifecycle;
 impl Pump {
     /// Takes in what a scan saw.
     pub(super) fn take_in(&mut self, scan: &Scan) -> Result<(), PumpError> {
+        if self.taken_in == scan.number {
+            return Ok(());
+        }
+        self.taken_in = scan.number;
         self.reaped.retain(|_, seen| *seen >= scan.number);
         for view in self.in_order_of_meeting(scan) {
             if !self.is_known(view.name) {
-                self.meet_segment(view);
+                self.meet_segment(view)?;
             }
             self.see(view);
         }
@@ -76,12 +80,19 @@ impl Pump {
     }
 
     /// A segment at first sight in this life of the agent.
-    fn meet_segment(&mut self, view: &View) {
+    fn meet_segment(&mut self, view: &View) -> Result<(), PumpError> {
         let name = view.name;
         let known = self.checkpoint.segments.iter().position(|record| record.identity().segment == name.id);
+        if known.is_none() && !self.has_left(name)? {
+            return Ok(());
+        }
         let at = known.unwrap_or_else(|| {
-            let order: Vec<_> = self.checkpoint.segments.iter().map(|record| self.in_use(record)).collect();
-            let at = lifecycle::place_of(name.id, &order);
+            // What it can't come before need not be looked at: most segments are newer than all.
+            let records = &self.checkpoint.segments;
+            let behind = records.iter().rev().take_while(|record| record.identity().segment > name.id).count();
+            let (before, behind) = records.split_at(records.len() - behind);
+            let order: Vec<_> = behind.iter().map(|record| self.in_use(record)).collect();
+            let at = before.len() + lifecycle::place_of(name.id, &order);
             let record = self.first_record(view);
             self.checkpoint.segments.insert(at, record);
             self.dirty = true;
@@ -90,6 +101,23 @@ impl Pump {
         if let Some(record) = self.checkpoint.segments.get(at) {
             self.readings.insert(name.id, Reading::new(name, record));
         }
+        Ok(())
+    }
+
+    /// Whether nothing counts any more for an earlier segment under this id: what is on its way for that one must not be
+    /// taken for an acknowledgement of this one.
+    fn has_left(&mut self, name: SegmentName) -> Result<bool, PumpError> {
+        if self.delivery.ledger.segment() != Some(name.id) {
+            return Ok(true);
+        }
+        if self.delivery.ledger.outstanding() > 0 {
+            return Ok(false);
+        }
+        if let Err(Trouble::Fatal(error)) = self.take_acknowledged() {
+            return Err(error);
+        }
+        self.delivery.forget();
+        Ok(true)
     }
 
     fn in_use(&self, record: &SegmentRecord) -> (cassandra_commitlog::SegmentId, bool) {
@@ -136,15 +164,15 @@ impl Pump {
         if let Some(reading) = self.readings.get_mut(&view.name.id) {
             reading.see(view.index.value(), view.server_holds());
         }
-        let inode = view.inode();
-        let mut records = self.checkpoint.segments.iter_mut();
-        let Some(record) = records.find(|record| record.identity().segment == view.name.id) else { return };
-        if record.inode != inode {
-            record.inode = inode;
-            self.dirty = true;
+        let (id, inode) = (view.name.id, view.inode());
+        if let Some(reading) = self.readings.get_mut(&id).filter(|reading| reading.inode != inode) {
             // Another file under the name: its first entry says whether it is the same segment.
-            if let Some(reading) = self.readings.get_mut(&view.name.id) {
-                reading.begin_again();
+            reading.begin_again();
+            reading.inode = inode;
+            let mut records = self.checkpoint.segments.iter_mut();
+            if let Some(record) = records.find(|record| record.identity().segment == id) {
+                record.inode = inode;
+                self.dirty = true;
             }
         }
         let wants_mode = self.readings.get(&view.name.id).is_some_and(|reading| reading.read_to.is_none());

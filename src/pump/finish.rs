@@ -3,6 +3,7 @@
 //! Owns: when progress is saved, when a segment is finished, and deleting it on the strength of two saved generations.
 //! Does not own: the proofs (`cassandra-progress`), the files (`keeper`).
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use cassandra_commitlog::{LogOffset, SegmentName};
@@ -44,6 +45,11 @@ impl Pump {
     }
 
     fn acknowledge(&mut self, watermark: &Watermark) -> Result<(), Trouble> {
+        if let Some(probe) = self.probe.take_if(|probe| probe.passed(watermark.position()))
+            && let Some(seconds) = probe.seconds_until(jiff::Timestamp::now().as_microsecond())
+        {
+            self.observe.metrics.end_to_end_latency.observe(seconds);
+        }
         if !self.options.acknowledges {
             return Ok(());
         }
@@ -74,6 +80,7 @@ impl Pump {
             hold.at(name, record.acknowledged())
         })?;
         record.finish(account).map_err(PumpError::Record)?;
+        self.observe.metrics.entries_taken_back.inc_by(reading.taken_back());
         self.observe.metrics.segments_finished.inc();
         self.dirty = true;
         Ok(())
@@ -104,15 +111,21 @@ impl Pump {
         Ok(true)
     }
 
-    /// Finished segments whose files are there, and can be deleted. One that the server still holds is kept until it lets go, unless space is
-    /// wanted at once: what it would link again by a replay is known by its tombstone either way.
+    /// Finished segments whose files are there, and can be deleted. One that the server still holds is kept until it lets
+    /// go, unless space is wanted at once: what it would link again by a replay is known by its tombstone either way.
     fn finished(&self, scan: &Scan) -> Vec<Identity> {
         if !scan.can_delete() {
             return Vec::new();
         }
-        let is_there = |record: &&SegmentRecord| scan.segments.iter().any(|view| view.name.to_string() == record.name);
         let is_finished = |record: &&SegmentRecord| record.state() == SegmentState::Finished;
-        self.checkpoint.segments.iter().filter(is_finished).filter(is_there).map(SegmentRecord::identity).collect()
+        let mut finished = self.checkpoint.segments.iter().filter(is_finished).peekable();
+        if finished.peek().is_none() {
+            return Vec::new();
+        }
+        let names: HashSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
+        let is_there =
+            |record: &&SegmentRecord| SegmentName::parse(&record.name).is_ok_and(|name| names.contains(&name));
+        finished.filter(is_there).map(SegmentRecord::identity).collect()
     }
 
     /// Saves the schema's changes, then the progress that rests on them.

@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use cassandra_commitlog::{Codec, Descriptor, Entry, FileOffset, FormatVersion, Position, Structure};
+use cassandra_commitlog::{
+    Codec, DecodeError, Descriptor, Entry, FileOffset, FormatVersion, LogOffset, MutationError, Position, Structure,
+};
 use cassandra_event::GapKind;
 use cassandra_progress::{Checkpoint, Ledger, Outcome, Refused};
 
@@ -16,7 +18,7 @@ use super::schema::SchemaSource;
 use super::{PumpError, Trouble};
 use crate::fault;
 use crate::gaps::{GapLog, GapRecord};
-use crate::line::{Done, Line};
+use crate::line::{Done, Line, Rejected};
 use crate::observe::{HoldReason, Observe};
 use crate::sink::Sink;
 use crate::walk::Damage;
@@ -32,6 +34,31 @@ pub(super) struct Intake<'p> {
     pub(super) gaps: Option<&'p GapLog>,
     pub(super) observe: &'p Observe,
     pub(super) events: &'p mut u64,
+    pub(super) probe: &'p mut Option<Probe>,
+}
+
+/// One entry whose way from its write to its acknowledgement is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Probe {
+    position: Position,
+    /// Microseconds since 1970.
+    written: i64,
+}
+
+/// An older timestamp was chosen by a client: it says nothing of how long we took.
+const OLDEST_WRITE: i64 = 30 * 24 * 3600 * 1_000_000;
+
+impl Probe {
+    /// Whether it is acknowledged, where everything up to this position is.
+    pub(super) fn passed(&self, acknowledged: Position) -> bool {
+        acknowledged.segment == self.position.segment && acknowledged.offset >= self.position.offset
+    }
+
+    /// Seconds from the write to this moment, microseconds since 1970.
+    pub(super) fn seconds_until(&self, now: i64) -> Option<f64> {
+        let micros = now.saturating_sub(self.written).max(0);
+        (micros < OLDEST_WRITE).then(|| micros as f64 / 1e6)
+    }
 }
 
 impl Intake<'_> {
@@ -83,6 +110,9 @@ impl Intake<'_> {
         let position = Position { segment: reading.segment.name().id, offset: entry.end() };
         self.isolation.at = Some(position);
         fault::point("send.entry").map_err(PumpError::Write)?;
+        if self.probe.is_none() {
+            self.line.ask_written();
+        }
         let done = match self.isolation.refused(position) {
             Some(detail) => {
                 let detail = detail.to_owned();
@@ -91,7 +121,13 @@ impl Intake<'_> {
             None => self.decode(reading, version, entry)?,
         };
         fault::point("send.entered").map_err(PumpError::Write)?;
+        if let Some(written) = self.line.take_written() {
+            *self.probe = Some(Probe { position, written });
+        }
         if let Some(rejected) = &done.rejected {
+            if let Rejected::Undecodable(MutationError::Malformed(error)) = rejected {
+                self.observe.metrics.decode_errors.inc(error.structure.words());
+            }
             let reason = rejected.reason();
             tracing::warn!(segment = %reading.segment, %position, reason, "dead-lettered: {rejected}");
             self.observe.metrics.dead_letter_records.inc(reason);
@@ -104,6 +140,13 @@ impl Intake<'_> {
             self.isolation.passed();
         }
         Ok(())
+    }
+
+    /// Counts damage, once.
+    pub(super) fn count_damage(&self, reading: &mut Reading, error: &DecodeError, at: LogOffset) {
+        if reading.is_newly_damaged(at) {
+            self.observe.metrics.decode_errors.inc(error.structure.words());
+        }
     }
 
     fn count(&self, outcome: Outcome) {
@@ -131,12 +174,13 @@ impl Intake<'_> {
     /// Puts damaged bytes aside: with a gap record first, because nothing else says that they are missing.
     pub(super) fn salvage(
         &mut self,
-        reading: &Reading,
+        reading: &mut Reading,
         descriptor: &Descriptor,
         file: &[u8],
         section: &Range<FileOffset>,
         damage: &Damage,
     ) -> Result<(), Trouble> {
+        self.count_damage(reading, &damage.error, damage.from);
         let (Some(gaps), Some(quarantine)) = (self.gaps, self.line.quarantine()) else { return Ok(()) };
         let name = reading.segment.name();
         // Behind lost markers of compressed sections nobody knows how long their plaintext was.

@@ -36,6 +36,10 @@ pub(super) struct Reading {
     /// The highest number that a growing index has named.
     pub(super) highest: LogOffset,
     pub(super) index: Option<CdcIndex>,
+    /// The file's number in the record.
+    pub(super) inode: u64,
+    /// Damage that is counted already: a hold is tried again and again.
+    damaged: Option<LogOffset>,
     server_holds: bool,
     since: Instant,
 }
@@ -55,6 +59,8 @@ impl Reading {
             has_section: false,
             highest: LogOffset(0),
             index: None,
+            inode: record.inode,
+            damaged: None,
             server_holds: true,
             since: Instant::now(),
         }
@@ -86,6 +92,16 @@ impl Reading {
         if let Some(CdcIndex::Growing(number)) = index {
             self.highest = self.highest.max(number);
         }
+    }
+
+    /// Whether damage at this position is met for the first time.
+    pub(super) fn is_newly_damaged(&mut self, at: LogOffset) -> bool {
+        self.damaged.replace(at) != Some(at)
+    }
+
+    /// Entries that were published, and that the chain does not hold.
+    pub(super) fn taken_back(&self) -> u64 {
+        self.entries().saturating_sub(self.framed)
     }
 
     /// Whether it may count as ended soon, if it stays as it is.

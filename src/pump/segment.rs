@@ -59,7 +59,7 @@ impl Pump {
         let Some(marker) = reading.next else { return Ok(false) };
         let mut open_end = match reading.open_end.take() {
             Some(open_end) => open_end,
-            None => OpenEnd::open(&view.path(), view.name.id).map_err(unreadable(reading.read))?,
+            None => OpenEnd::new(view.open_file().map_err(unreadable(reading.read))?, view.name.id),
         };
         let closed = if reading.read_to == Some(ReadTo::Written) {
             let version = view.name.version;
@@ -95,7 +95,10 @@ impl Pump {
                     last = section.marker..section.end;
                     Ok(())
                 }
-                Seen::Damage(damage) if !salvage => Err(Hold::damaged(reading, &damage).into()),
+                Seen::Damage(damage) if !salvage => {
+                    intake.count_damage(reading, &damage.error, damage.from);
+                    Err(Hold::damaged(reading, &damage).into())
+                }
                 Seen::Damage(damage) => intake.salvage(reading, descriptor, &mapped, &last, &damage),
                 Seen::Entry(entry) => intake.framed(reading, descriptor.version, &entry),
             };
@@ -113,7 +116,10 @@ impl Pump {
         let walked = match walked {
             Ok(ControlFlow::Continue(walked)) => walked,
             Ok(ControlFlow::Break(trouble)) => return Err(trouble),
-            Err(error) => return Err(damaged(format!("{}: {error}", view.name), LogOffset(0))),
+            Err(error) => {
+                intake.count_damage(reading, &error, LogOffset(0));
+                return Err(damaged(format!("{}: {error}", view.name), LogOffset(0)));
+            }
         };
         if extent == Extent::Ended && walked.end < reading.highest {
             let detail = format!(
@@ -148,6 +154,11 @@ impl Pump {
             Ok(descriptor) => descriptor,
             Err(_) if extent == Extent::Visible => return Ok(None),
             Err(error) => {
+                if let Ok((intake, readings)) = self.intake()
+                    && let Some(reading) = readings.get_mut(&view.name.id)
+                {
+                    intake.count_damage(reading, &error, LogOffset(0));
+                }
                 let detail = format!("{}: {error}", view.name);
                 return Err(Hold::new(Reason::Held(HoldReason::Damage), detail).at(view.name, LogOffset(0)).into());
             }
