@@ -57,6 +57,8 @@ struct Shared {
     latest: Mutex<Arc<Scan>>,
     published: Condvar,
     acknowledged: Mutex<HashMap<SegmentName, LogOffset>>,
+    /// The number of the last look that was begun, published or not.
+    looked: AtomicU64,
     /// The number of the last look that the pump has taken in.
     taken: AtomicU64,
     stop: AtomicBool,
@@ -84,6 +86,7 @@ impl Keeper {
             latest: Mutex::new(Arc::new(Scan::before_the_first())),
             published: Condvar::new(),
             acknowledged: Mutex::new(HashMap::new()),
+            looked: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
@@ -145,7 +148,7 @@ impl Keeper {
             spool.unlink(name)?;
         }
         lock(&self.shared.acknowledged).remove(&name);
-        Ok(self.latest().number)
+        Ok(self.looked())
     }
 
     /// Deletes an index whose log is gone.
@@ -155,7 +158,12 @@ impl Keeper {
     pub fn delete_orphan(&self, explained: Explained) -> io::Result<u64> {
         let _files = lock(&self.shared.files);
         self.shared.raw.delete_orphan(explained)?;
-        Ok(self.latest().number)
+        Ok(self.looked())
+    }
+
+    /// The last look that may show what goes while the files are locked: it need not be published yet.
+    fn looked(&self) -> u64 {
+        self.shared.looked.load(Ordering::Acquire)
     }
 
     /// What the spool may cost from now on.
@@ -252,6 +260,7 @@ impl Turns {
     fn turn(&mut self, number: u64, at: Instant) -> Scan {
         let shared = Arc::clone(&self.shared);
         let files = lock(&shared.files);
+        shared.looked.store(number, Ordering::Release);
         let mut problems = Vec::new();
         let (mut spooled, spool_read) = match files.as_ref().map(Spool::scan) {
             None => (HashMap::new(), true),
