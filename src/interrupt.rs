@@ -2,8 +2,8 @@
 //!
 //! Owns: catching SIGINT, SIGTERM and SIGHUP. Does not own: what to do about it; whoever works asks [`came`] now and then.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ pub fn watch(patience: Duration, reloads: bool) {
     if PATIENCE.set(patience).is_err() {
         return;
     }
+    let (watching, watched) = mpsc::channel();
     // Where no thread can be had a signal ends the process as it does by default.
     let _ = thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
@@ -31,6 +32,7 @@ pub fn watch(patience: Duration, reloads: bool) {
                 return;
             };
             let mut hangup = if reloads { signal(SignalKind::hangup()).ok() } else { None };
+            let _ = watching.send(());
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
@@ -46,6 +48,8 @@ pub fn watch(patience: Duration, reloads: bool) {
             }
         });
     });
+    // It is watched for when this returns, or never.
+    let _ = watched.recv();
 }
 
 /// The next of a signal, if it is watched for.

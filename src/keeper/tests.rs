@@ -194,6 +194,26 @@ fn reaping_takes_the_segment_everywhere_and_says_from_which_scan_on() {
     assert!(node.spool().join(log(2)).exists());
 }
 
+/// A look that ran before the deletion may be published after it.
+#[test]
+fn what_is_reaped_is_in_no_look_behind_the_number_that_comes_back() {
+    const SEGMENTS: i64 = 200;
+    let node = Node::new();
+    (1..=SEGMENTS).for_each(|id| drop(node.segment(id)));
+    let keeper = node.keeper(NO_LIMITS, no_gaps());
+    until(&keeper, |scan| scan.segments.len() == SEGMENTS as usize);
+    let mut reaped = Vec::new();
+    for id in 1..=SEGMENTS {
+        keeper.wake();
+        reaped.push((name(id), keeper.reap(name(id), right(id)).unwrap()));
+        let scan = keeper.latest();
+        for view in &scan.segments {
+            let gone = reaped.iter().find(|(name, number)| *name == view.name && scan.number > *number);
+            assert!(gone.is_none(), "{gone:?} is in look {}", scan.number);
+        }
+    }
+}
+
 #[test]
 fn what_came_and_went_is_told_until_it_is_taken_in() {
     let node = Node::new();

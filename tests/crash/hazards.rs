@@ -68,6 +68,7 @@ fn a_segment_cut_short_under_the_agent_is_held_until_it_is_whole_again() {
     agent.signal("CONT");
     std::thread::sleep(Duration::from_secs(3));
     agent.must_run();
+    assert!(agent.said().contains("held: "), "{}", agent.said());
     assert!(!rig.missing().is_empty());
     assert!(rig.raw().contains(&rig.node.log_name(active)));
     let file = OpenOptions::new().write(true).open(&log).unwrap();

@@ -107,7 +107,7 @@ fn a_damaged_gap_record_is_told_and_kept() {
         spoil(&gaps.join(&name), way);
         let mut agent = rig.place.agent();
         agent.wait_ready(END);
-        assert!(agent.said().contains(&format!("{name} is a damaged gap record")), "{}", agent.said());
+        assert!(agent.said().contains(&format!("{name} in the state directory is no gap record")), "{}", agent.said());
         agent.kill();
     }
     rig.broker.up();
