@@ -365,6 +365,11 @@ impl Publisher {
         self.settings.certificate_expires()
     }
 
+    /// Whether half of the queue is taken.
+    pub fn is_crowded(&self) -> bool {
+        self.outstanding().saturating_mul(2) > u64::from(self.settings.queue_messages)
+    }
+
     /// Records reported so far. A watchdog looks whether this grows while something is in flight.
     pub fn reported(&self) -> u64 {
         self.reports.reported()

@@ -57,8 +57,6 @@ struct Shared {
     latest: Mutex<Arc<Scan>>,
     published: Condvar,
     acknowledged: Mutex<HashMap<SegmentName, LogOffset>>,
-    /// The number of the last look that was begun, published or not.
-    looked: AtomicU64,
     /// The number of the last look that the pump has taken in.
     taken: AtomicU64,
     stop: AtomicBool,
@@ -86,7 +84,6 @@ impl Keeper {
             latest: Mutex::new(Arc::new(Scan::before_the_first())),
             published: Condvar::new(),
             acknowledged: Mutex::new(HashMap::new()),
-            looked: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
@@ -148,22 +145,16 @@ impl Keeper {
             spool.unlink(name)?;
         }
         lock(&self.shared.acknowledged).remove(&name);
-        Ok(self.looked())
+        Ok(self.latest().number)
     }
 
-    /// Deletes an index whose log is gone.
+    /// Deletes an index whose log is gone. If the log is there again the index is its own, and stays.
     ///
     /// # Errors
-    /// The log is there after all, or the index can't be unlinked.
-    pub fn delete_orphan(&self, explained: Explained) -> io::Result<u64> {
+    /// The index can't be unlinked.
+    pub fn delete_orphan(&self, explained: Explained) -> io::Result<()> {
         let _files = lock(&self.shared.files);
-        self.shared.raw.delete_orphan(explained)?;
-        Ok(self.looked())
-    }
-
-    /// The last look that may show what goes while the files are locked: it need not be published yet.
-    fn looked(&self) -> u64 {
-        self.shared.looked.load(Ordering::Acquire)
+        self.shared.raw.delete_orphan(explained)
     }
 
     /// What the spool may cost from now on.
@@ -234,8 +225,7 @@ impl Turns {
             beat();
             let started = Instant::now();
             number += 1;
-            let scan = self.turn(number, started);
-            *lock(&self.shared.latest) = Arc::new(scan);
+            self.turn(number, started);
             self.shared.published.notify_all();
             self.rest(started.elapsed());
             if !self.shared.stop.load(Ordering::Acquire) {
@@ -257,10 +247,10 @@ impl Turns {
         }
     }
 
-    fn turn(&mut self, number: u64, at: Instant) -> Scan {
+    /// Looks and publishes, all under the lock: what is deleted later is in no look with a higher number.
+    fn turn(&mut self, number: u64, at: Instant) {
         let shared = Arc::clone(&self.shared);
         let files = lock(&shared.files);
-        shared.looked.store(number, Ordering::Release);
         let mut problems = Vec::new();
         let (mut spooled, spool_read) = match files.as_ref().map(Spool::scan) {
             None => (HashMap::new(), true),
@@ -279,7 +269,6 @@ impl Turns {
             room = spool.room().map_err(|error| problems.push(format!("ask for free space: {error}"))).ok();
             self.keep_limits(spool, &mut spooled, room, &mut problems);
         }
-        drop(files);
         self.spooled.clone_from(&spooled);
         self.counts.indexes = self.scanner.counts();
         self.counts.overflows = self.watch.overflows();
@@ -300,7 +289,7 @@ impl Turns {
             problems,
         };
         self.note_departed(&mut scan);
-        scan
+        *lock(&shared.latest) = Arc::new(scan);
     }
 
     /// While the pump waits for Kafka, segments may come and go: it is told until it has taken that in.

@@ -241,6 +241,27 @@ fn what_came_and_went_is_told_until_it_is_taken_in() {
 }
 
 #[test]
+fn nothing_is_deleted_between_a_look_and_its_publication() {
+    let node = Node::new();
+    node.segment(1);
+    let keeper = node.keeper(NO_LIMITS, no_gaps());
+    until(&keeper, |scan| holds(scan, &[1]));
+    let is_looking = || keeper.shared.files.try_lock().is_err();
+    let unpublished = lock(&keeper.shared.latest);
+    keeper.wake();
+    let started = Instant::now();
+    while !is_looking() {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..200 {
+        assert!(is_looking());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(unpublished);
+}
+
+#[test]
 fn a_segment_that_only_the_spool_has_is_kept_too() {
     let node = Node::new();
     let done = node.folder.path().join("done");
