@@ -165,7 +165,7 @@ fn time(end: Option<End>) -> Option<i64> {
 }
 
 /// The newest write timestamp in an update, microseconds. A view's expired liveness has its time like any other.
-fn newest_timestamp(update: &PartitionUpdate<'_>) -> i64 {
+pub(crate) fn newest_timestamp(update: &PartitionUpdate<'_>) -> i64 {
     let of_deletion = |deletion: &DeletionTime| deletion.marked_for_delete_at;
     let rows = update.rows.iter().chain(update.static_row);
     let of_rows = rows.clone().filter_map(|row| row.liveness.map(|liveness| liveness.timestamp));

@@ -7,6 +7,7 @@
 //! published it ends in `.published.json`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,6 +105,17 @@ pub struct DamagedGap {
     pub why: String,
 }
 
+impl fmt::Display for DamagedGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, why } = self;
+        write!(
+            f,
+            "gaps/{name} in the state directory is no gap record ({why}): a loss may be recorded there that is not \
+             published; keep a copy, move it away, and restart the agent"
+        )
+    }
+}
+
 /// The gap records of a state directory. Clones share it.
 #[derive(Debug, Clone)]
 pub struct GapLog(Arc<Mutex<Inner>>);
@@ -171,10 +183,11 @@ impl GapLog {
         self.inner().published(name)
     }
 
-    /// Whether anything of this segment is recorded as missing.
-    pub fn has(&self, segment: &str) -> bool {
+    /// Whether all the rest of this segment is recorded as missing.
+    pub fn ends(&self, segment: &str) -> bool {
         let inner = self.inner();
-        inner.unpublished.values().chain(inner.published.values()).any(|gap| gap.segment == segment)
+        let mut gaps = inner.unpublished.values().chain(inner.published.values());
+        gaps.any(|gap| gap.segment == segment && gap.kind != GapKind::DamagedBytes)
     }
 
     /// Files that should hold a gap record, and don't: an alarm.
@@ -272,8 +285,7 @@ fn load(folder: &Folder, name: &str) -> io::Result<GapRecord> {
         return Err(damaged(format!("its version is {}", json.v)));
     }
     let at: jiff::Timestamp = json.at.parse().map_err(|error: jiff::Error| damaged(error.to_string()))?;
-    let kinds = [GapKind::SegmentDeleted, GapKind::DamagedBytes, GapKind::SpoolReleased, GapKind::IndexWithoutLog];
-    let kind = kinds.into_iter().find(|kind| kind.word() == json.gap);
+    let kind = GapKind::ALL.into_iter().find(|kind| kind.word() == json.gap);
     let gap = GapRecord {
         kind: kind.ok_or_else(|| damaged(format!("{:?} is not a kind of gap", json.gap)))?,
         segment: json.source.segment,

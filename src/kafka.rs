@@ -75,6 +75,8 @@ struct Sent {
     topic: TopicId,
     partition: i32,
     counts: TopicCounts,
+    /// When it was handed over.
+    at: Instant,
 }
 
 /// What [`Publisher::settle`] gave back to the ledger.
@@ -99,6 +101,8 @@ pub struct Waiting {
 
 type OnWait = Box<dyn FnMut(Waiting) -> ControlFlow<()> + Send>;
 
+type OnDelivered = Box<dyn FnMut(Duration) + Send>;
+
 /// Publishes records, and hands tickets back when Kafka has them.
 pub struct Publisher {
     settings: KafkaSettings,
@@ -116,6 +120,7 @@ pub struct Publisher {
     finished: Vec<Finished>,
     failure: Option<KafkaError>,
     on_wait: Option<OnWait>,
+    on_delivered: Option<OnDelivered>,
 }
 
 impl Publisher {
@@ -147,6 +152,7 @@ impl Publisher {
             finished: Vec::new(),
             failure: None,
             on_wait: None,
+            on_delivered: None,
         };
         publisher.await_broker()?;
         Ok(publisher)
@@ -179,6 +185,16 @@ impl Publisher {
     /// the wait with [`KafkaError::Interrupted`]. This is where a watchdog is fed and a signal noticed.
     pub fn on_wait(&mut self, hook: impl FnMut(Waiting) -> ControlFlow<()> + Send + 'static) {
         self.on_wait = Some(Box::new(hook));
+    }
+
+    /// Tells `hook` of each run that is acknowledged how long that took, from handing it over to its last report.
+    pub fn on_delivered(&mut self, hook: impl FnMut(Duration) + Send + 'static) {
+        self.on_delivered = Some(Box::new(hook));
+    }
+
+    /// Has the thread that serves reports call `hook` at every turn, at least once a second: a watchdog looks for it.
+    pub fn on_report_turn(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.reports.on_turn(hook);
     }
 
     /// The partition for a key with this murmur2 hash: the one that Java's producer chooses.
@@ -255,13 +271,16 @@ impl Publisher {
             }
         }
         let mut settled = Settled::default();
-        for Finished { slot, failed } in finished.drain(..) {
+        for Finished { slot, failed, at } in finished.drain(..) {
             let Some(sent) = usize::try_from(slot).ok().and_then(|slot| self.sent.get_mut(slot)?.take()) else {
                 continue;
             };
             self.free.push(slot);
             if let (Some(ticket), false) = (sent.ticket, failed) {
                 ledger.settle(ticket);
+                if let Some(hook) = &mut self.on_delivered {
+                    hook(at.saturating_duration_since(sent.at));
+                }
                 settled.runs = settled.runs.saturating_add(1);
                 settled.records = settled.records.saturating_add(sent.counts.records);
                 if let Some(topic) = usize::try_from(sent.topic.0).ok().and_then(|topic| self.topics.get_mut(topic)) {
@@ -327,6 +346,28 @@ impl Publisher {
     /// Records that were accepted, or wait in runs.
     pub fn outstanding(&self) -> u64 {
         self.in_flight().saturating_add(u64::try_from(self.runs.waiting()).unwrap_or(u64::MAX))
+    }
+
+    /// Bytes of keys and values in [`Self::outstanding`] records. A run counts until all of it is reported.
+    pub fn outstanding_bytes(&self) -> u64 {
+        let sent: u64 = self.sent.iter().flatten().map(|sent| sent.counts.bytes).sum();
+        sent.saturating_add(self.runs.waiting_bytes())
+    }
+
+    /// The average round trip to the slowest broker, as librdkafka's statistics last had it. None before the first, or
+    /// where `statistics.interval.ms` is 0.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.reports.round_trip()
+    }
+
+    /// When the certificate that brokers know us by expires, seconds since 1970, if we have one.
+    pub fn certificate_expires(&self) -> Option<u64> {
+        self.settings.certificate_expires()
+    }
+
+    /// Whether half of the queue is taken.
+    pub fn is_crowded(&self) -> bool {
+        self.outstanding().saturating_mul(2) > u64::from(self.settings.queue_messages)
     }
 
     /// Records reported so far. A watchdog looks whether this grows while something is in flight.

@@ -16,13 +16,22 @@ use cassandra_event::{DeadLetter, Encoder, Gap, Record, Source, TooLarge};
 use cassandra_progress::{Ledger, Outcome};
 
 use crate::catalog::timeline::Timeline;
-use crate::filter::{Range, Tables};
+use crate::filter::{Range, Tables, newest_timestamp};
 use crate::observe;
 use crate::quarantine::Quarantine;
 use crate::sink::{Sink, SinkError};
 
 /// Keyspaces of a node's own that are no part of the schema.
 const LOCAL_KEYSPACES: [&str; 2] = ["system", "system_cluster_metadata"];
+
+/// Where a schema comes from.
+pub const FROM_FILE: &str = "the schema file";
+/// The node answered over CQL.
+pub const FROM_NODE: &str = "the node";
+/// DDL in the commit log.
+pub const FROM_LOG: &str = "the log";
+/// What an earlier life kept in the state directory.
+pub const FROM_STATE: &str = "the state directory";
 
 /// What is wanted of the changes that are read.
 #[derive(Debug, Clone, Default)]
@@ -80,12 +89,21 @@ pub enum Rejected {
 }
 
 impl Rejected {
+    /// The reasons beside [`MutationError::REASONS`].
+    const OWN_REASONS: [&'static str; 2] = ["too-large", "refused"];
+
+    /// All reasons.
+    pub fn reasons() -> impl Iterator<Item = &'static str> {
+        MutationError::REASONS.into_iter().chain(Self::OWN_REASONS)
+    }
+
     /// The reason in one word, for dead letters and metrics.
     pub fn reason(&self) -> &'static str {
+        let [too_large, refused] = Self::OWN_REASONS;
         match self {
             Self::Undecodable(error) => error.reason(),
-            Self::TooLarge(_) => "too-large",
-            Self::Refused(_) => "refused",
+            Self::TooLarge(_) => too_large,
+            Self::Refused(_) => refused,
         }
     }
 
@@ -120,6 +138,18 @@ pub struct Line {
     records: Vec<Record>,
     /// The last table asked about: neighbouring entries tend to be of one.
     last_wanted: Option<(TableId, bool)>,
+    /// Where the schema came from, in order.
+    sources: Vec<&'static str>,
+    written: Written,
+}
+
+/// The write time of an entry, if somebody wants to know: it takes a look at every cell.
+#[derive(Debug, Default)]
+enum Written {
+    #[default]
+    NotAsked,
+    Asked,
+    At(i64),
 }
 
 impl Line {
@@ -133,13 +163,41 @@ impl Line {
             quarantine: None,
             records: Vec::new(),
             last_wanted: None,
+            sources: vec![FROM_FILE],
+            written: Written::NotAsked,
         }
     }
 
     /// A line whose schema follows the DDL in the log.
     pub fn following(timeline: Timeline, encoder: Encoder, wanted: Wanted) -> Self {
         let schema = Arc::clone(timeline.schema());
-        Self { timeline: Some(timeline), ..Self::new(schema, encoder, wanted) }
+        Self { timeline: Some(timeline), sources: Vec::new(), ..Self::new(schema, encoder, wanted) }
+    }
+
+    /// Says where the schema that this line begins with came from.
+    #[must_use]
+    pub fn with_schema_from(mut self, sources: impl IntoIterator<Item = &'static str>) -> Self {
+        self.sources.extend(sources);
+        self
+    }
+
+    fn add_source(&mut self, source: &'static str) {
+        if !self.sources.contains(&source) {
+            self.sources.push(source);
+        }
+    }
+
+    /// Wants to know when the next entry that is published was written.
+    pub fn ask_written(&mut self) {
+        self.written = Written::Asked;
+    }
+
+    /// When the entry was written that was published first since this was asked: its newest timestamp, microseconds.
+    pub fn take_written(&mut self) -> Option<i64> {
+        match std::mem::take(&mut self.written) {
+            Written::At(micros) => Some(micros),
+            Written::NotAsked | Written::Asked => None,
+        }
     }
 
     /// The encoder, for topics and gap records.
@@ -164,26 +222,24 @@ impl Line {
 
     /// The schema in numbers.
     pub fn schema_status(&self) -> observe::Schema {
-        let source = if self.timeline.is_some() { "the log" } else { "a file" };
+        let source = if self.sources.is_empty() { "nowhere yet".to_owned() } else { self.sources.join(", ") };
         let tables = self.schema().tables();
         let cdc_tables = tables.iter().filter(|table| table.cdc).count();
-        observe::Schema { source: source.to_owned(), tables: tables.len() as u64, cdc_tables: cdc_tables as u64 }
+        observe::Schema { source, tables: tables.len() as u64, cdc_tables: cdc_tables as u64 }
     }
 
     /// Takes in rows that were pulled from the node at this time, microseconds since 1970. See [`Timeline::merge`].
     pub fn merge_schema(&mut self, pulled: &SystemSchema, at_micros: i64) -> bool {
-        self.timeline.as_mut().is_some_and(|timeline| timeline.merge(pulled, at_micros))
+        let Some(timeline) = &mut self.timeline else { return false };
+        let changed = timeline.merge(pulled, at_micros);
+        self.add_source(FROM_NODE);
+        changed
     }
 
-    /// Goes back to the schema at the place where reading goes on. See [`Timeline::rewind`].
-    pub fn rewind_schema(
-        &mut self,
-        rank: impl Fn(SegmentId) -> Option<usize>,
-        segment: SegmentId,
-        acknowledged: LogOffset,
-    ) {
+    /// Goes back to the schema of the places where reading goes on. See [`Timeline::rewind`].
+    pub fn rewind_schema(&mut self, again: impl Fn(SegmentId) -> Option<LogOffset>) {
         if let Some(timeline) = &mut self.timeline {
-            timeline.rewind(rank, (segment, acknowledged));
+            timeline.rewind(again);
         }
     }
 
@@ -333,7 +389,12 @@ impl Line {
     }
 
     fn follow(&mut self, position: Position, changes: Vec<RowChange>) -> bool {
-        !changes.is_empty() && self.timeline.as_mut().is_some_and(|timeline| timeline.apply(position, changes))
+        let changed =
+            !changes.is_empty() && self.timeline.as_mut().is_some_and(|timeline| timeline.apply(position, changes));
+        if changed {
+            self.add_source(FROM_LOG);
+        }
+        changed
     }
 
     /// Decodes, filters and encodes the updates of an entry.
@@ -370,6 +431,9 @@ impl Line {
                         }
                         wants_key(self.wanted.key.as_ref(), start, arena, &mut self.records)
                     };
+                    if encoded && matches!(self.written, Written::Asked) {
+                        self.written = Written::At(newest_timestamp(&update));
+                    }
                     *(if encoded { &mut published } else { &mut filtered }) = true;
                 }
                 // A system table that the schema does not have is not CDC, and all of a mutation is of one keyspace.

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use memmap2::{Mmap, MmapOptions};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 /// How a file's bytes are had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,24 +59,11 @@ impl Mapped {
         Self::of(rustix::fs::open(path, FLAGS, Mode::empty())?.into(), Access::Map)
     }
 
-    /// Opens a file in a directory that others write into: a link under its name is not followed.
+    /// Maps an open file, or reads it.
     ///
     /// # Errors
-    /// It can't be opened, mapped or read, is no regular file, or is longer than any segment.
-    pub fn open_in(directory: impl std::os::fd::AsFd, name: impl AsRef<Path>, access: Access) -> io::Result<Self> {
-        let file = rustix::fs::openat(directory, name.as_ref(), FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
-        Self::of(file.into(), access)
-    }
-
-    /// Opens a file by its path as [`open_in`](Self::open_in) does.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn open_no_follow(path: &Path, access: Access) -> io::Result<Self> {
-        Self::open_in(CWD, path, access)
-    }
-
-    fn of(file: File, access: Access) -> io::Result<Self> {
+    /// It can't be mapped or read, is no regular file, or is longer than any segment.
+    pub fn of(file: File, access: Access) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -118,6 +105,14 @@ impl Mapped {
     pub fn inode(&self) -> io::Result<u64> {
         Ok(std::os::unix::fs::MetadataExt::ino(&self.file.metadata()?))
     }
+}
+
+/// Opens a file in a directory that others write into: a link under its name is not followed.
+///
+/// # Errors
+/// It can't be opened.
+pub fn open_no_follow(path: &Path) -> io::Result<File> {
+    Ok(rustix::fs::open(path, FLAGS | OFlags::NOFOLLOW, Mode::empty())?.into())
 }
 
 /// A pipe under the name of a file must not be waited for.

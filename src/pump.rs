@@ -34,7 +34,7 @@ use thiserror::Error;
 use self::delivery::Delivery;
 pub use self::delivery::MakeSettings;
 use self::hold::{Hold, Reason};
-use self::intake::Intake;
+use self::intake::{Intake, Probe};
 pub use self::partitions::Partitions;
 use self::reading::Reading;
 pub use self::report::Limits;
@@ -59,6 +59,9 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// The longest wait while something is on its way to Kafka.
 const DELIVERING: Duration = Duration::from_millis(10);
+
+/// How long is read at a stretch before what is acknowledged is taken over, saved and deleted.
+const SLICE: Duration = Duration::from_millis(250);
 
 /// How long the open end of a segment is followed before everything else has its turn.
 const FOLLOW: Duration = Duration::from_millis(50);
@@ -171,6 +174,14 @@ pub struct Pump {
     readings: BTreeMap<SegmentId, Reading>,
     plaintext: Option<Plaintext>,
     hold: Option<Hold>,
+    /// Why finished segments stay. Reading goes on.
+    undeletable: Option<Hold>,
+    /// When others have their turn.
+    slice: Instant,
+    /// Reading stopped to let others have their turn.
+    paused: bool,
+    /// The scan of which all is read that may be.
+    read_of: Option<u64>,
     /// Segments that are deleted, and the last scan that may still show them.
     reaped: HashMap<SegmentName, u64>,
     /// Names of gap records on their way to Kafka.
@@ -186,6 +197,9 @@ pub struct Pump {
     totals: Totals,
     events: u64,
     deleted: usize,
+    probe: Option<Probe>,
+    /// The scan that was taken in last.
+    taken_in: u64,
 }
 
 impl Pump {
@@ -219,6 +233,10 @@ impl Pump {
             readings: BTreeMap::new(),
             plaintext: None,
             hold: None,
+            undeletable: None,
+            slice: Instant::now(),
+            paused: false,
+            read_of: None,
             reaped: HashMap::new(),
             gaps_sent: Vec::new(),
             at_end: None,
@@ -230,6 +248,8 @@ impl Pump {
             totals: Totals::default(),
             events: 0,
             deleted: 0,
+            probe: None,
+            taken_in: 0,
         }
     }
 
@@ -279,7 +299,7 @@ impl Pump {
         self.attempt(Self::settle)?;
         let reaped = self.save_and_reap(scan)?;
         self.show(scan);
-        Ok(reaped || self.events != before)
+        Ok(reaped || self.paused || self.events != before)
     }
 
     /// Waits until there may be more to do: for a scan that is newer than this one, a delivery, or more in the segment
@@ -291,9 +311,23 @@ impl Pump {
         if let (Some(view), None) = (self.at_end.clone(), &self.hold) {
             return self.follow(&view, scan.number);
         }
-        let wanted = if self.is_idle() && !self.dirty { IDLE } else { DELIVERING };
+        if self.paused && self.has_room() {
+            return Ok(());
+        }
+        let outstanding = self.delivery.ledger.outstanding() > 0;
+        let wanted = match &self.hold {
+            _ if outstanding || self.paused => DELIVERING,
+            Some(hold) => hold.left().clamp(DELIVERING, IDLE),
+            None if self.dirty => DELIVERING,
+            None => IDLE,
+        };
         self.keeper.wait_newer(scan.number, wanted);
         Ok(())
+    }
+
+    /// Whether the sink takes more without making us wait.
+    fn has_room(&mut self) -> bool {
+        self.delivery.parts().is_some_and(|(sink, ledger, _)| !sink.is_crowded() && !ledger.is_full())
     }
 
     /// Follows the open end of the segment that is being written.
@@ -306,7 +340,9 @@ impl Pump {
                 pump.settle()
             })?;
             if closed || self.hold.is_some() {
-                self.glance = GLANCE;
+                (self.glance, self.read_of) = (GLANCE, None);
+                // A marker may point behind what is there yet.
+                std::thread::sleep(GLANCE);
                 return Ok(());
             }
             self.glance = if self.events != events { GLANCE } else { (self.glance * 9 / 8).min(LONGEST_GLANCE) };
@@ -323,7 +359,7 @@ impl Pump {
             reading.is_some_and(|reading| reading.end.is_none() && reading.is_fresh())
         });
         let is_finished = |record: &SegmentRecord| record.state() == SegmentState::Finished;
-        let may_go = self.options.acknowledges && self.checkpoint.segments.iter().any(is_finished);
+        let may_go = self.options.acknowledges && scan.can_delete() && self.checkpoint.segments.iter().any(is_finished);
         scan.number > 0 && self.hold.is_none() && self.is_idle() && !may_end && !may_go
     }
 
@@ -345,12 +381,19 @@ impl Pump {
 
     /// Why reading stops, if it does.
     pub fn held(&self) -> Option<String> {
-        self.hold.as_ref().map(|hold| hold.detail.clone())
+        self.any_hold().map(|hold| hold.detail.clone())
     }
 
-    /// Whether a person has to look before reading goes on.
-    pub fn needs_a_person(&self) -> bool {
-        self.hold.as_ref().is_some_and(|hold| matches!(hold.reason, Reason::Held(_)))
+    fn any_hold(&self) -> Option<&Hold> {
+        self.hold.as_ref().or(self.undeletable.as_ref())
+    }
+
+    /// For what a person has to look before reading goes on.
+    pub fn needs_a_person(&self) -> Option<HoldReason> {
+        match self.any_hold()?.reason {
+            Reason::Held(reason) => Some(reason),
+            Reason::Kafka => None,
+        }
     }
 
     /// Waits for what is under way, at most so long, and saves what is acknowledged.
@@ -403,7 +446,11 @@ impl Pump {
                 self.stop_at(hold);
                 Ok(())
             }
-            Trouble::Collision(name) => self.replace(name),
+            Trouble::Collision(name) => {
+                // Acknowledgements on their way are of the other segment: they must not count for this one.
+                self.meet(Trouble::Sink(KafkaError::Interrupted.into()))?;
+                self.replace(name)
+            }
             Trouble::Misnamed(name, detail) => {
                 tracing::error!(segment = %name, "set aside, neither read nor deleted: {detail}");
                 let mut records = self.checkpoint.segments.iter_mut();
@@ -422,7 +469,9 @@ impl Pump {
             return Err(error);
         }
         self.delivery.forget();
+        self.read_of = None;
         self.gaps_sent.clear();
+        self.probe = None;
         for record in &self.checkpoint.segments {
             if let Some(reading) = self.readings.get_mut(&record.identity().segment) {
                 reading.restart(record);
@@ -434,13 +483,12 @@ impl Pump {
 
     /// The schema as it was where reading goes on.
     fn rewind_schema(&mut self) {
-        if let Some((segment, position)) = self.place() {
-            let order = self.order();
-            self.line.rewind_schema(|id| order.iter().position(|known| *known == id), segment, position);
-        }
+        let open = self.checkpoint.segments.iter().filter(|record| record.state() == SegmentState::Reading);
+        let again: HashMap<_, _> = open.map(|record| (record.identity().segment, record.acknowledged())).collect();
+        self.line.rewind_schema(|segment| again.get(&segment).copied());
     }
 
-    /// Where reading goes on behind what is acknowledged.
+    /// The first place where reading goes on behind what is acknowledged.
     fn place(&self) -> Option<(SegmentId, LogOffset)> {
         let open = |record: &&SegmentRecord| record.state() == SegmentState::Reading;
         let record = self.checkpoint.segments.iter().find(open)?;
@@ -453,9 +501,8 @@ impl Pump {
     }
 
     fn stop_at(&mut self, mut hold: Hold) {
-        match &self.hold {
-            Some(before) => hold.follow(before),
-            None => {}
+        if let Some(before) = &self.hold {
+            hold.follow(before);
         }
         let is_new = self.hold.as_ref().is_none_or(|before| before.reason != hold.reason);
         if is_new {
@@ -466,7 +513,7 @@ impl Pump {
                 Reason::Kafka => tracing::warn!("waiting for Kafka: {}", hold.detail),
             }
         }
-        self.hold = Some(hold);
+        (self.hold, self.read_of) = (Some(hold), None);
     }
 
     /// What the node said of its schema without a reason.
@@ -476,26 +523,33 @@ impl Pump {
         }
     }
 
-    /// Reads every segment as far as it may be read, in order.
+    /// Reads every segment as far as it may be read, in order, until it is the others' turn.
     fn read(&mut self, scan: &Scan) -> Result<(), Trouble> {
+        if self.read_of == Some(scan.number) && !self.paused {
+            return Ok(());
+        }
+        (self.slice, self.paused, self.at_end) = (Instant::now() + SLICE, false, None);
         let views = self.in_order(scan);
         let read_to = self.options.read_to;
         let sightings: Vec<_> = views
             .iter()
             .filter_map(|view| Some(self.readings.get(&view.name.id)?.sighting(view.name, read_to)))
             .collect();
-        self.at_end = None;
         for (at, (view, extent)) in views.iter().zip(lifecycle::extents(&sightings)).enumerate() {
             if interrupt::came() {
                 break;
             }
             self.check_index(view)?;
             self.read_segment(view, extent)?;
-            if matches!(extent, Extent::Visible | Extent::Durable(_)) {
+            if self.paused {
+                return Ok(());
+            }
+            if !extent.may_be_passed() {
                 self.reach_end(view, views.get(at + 1), extent);
                 break;
             }
         }
+        self.read_of = Some(scan.number);
         if let Some(hold) = self.hold.take() {
             tracing::info!("goes on: {}", hold.detail);
         }
@@ -506,7 +560,7 @@ impl Pump {
     fn reach_end(&mut self, view: &View, next: Option<&View>, extent: Extent) {
         if extent == Extent::Visible {
             self.at_end = Some(view.clone());
-            let has_section = next.is_some_and(|next| self.has_section(next));
+            let has_section = next.is_some_and(|next| self.has_section(next) == Some(true));
             if let Some(reading) = next.and_then(|next| self.readings.get_mut(&next.name.id)) {
                 reading.has_section |= has_section;
             }
@@ -532,10 +586,6 @@ impl Pump {
         Err(Hold::new(Reason::Held(HoldReason::InvalidIndex), detail).at(view.name, read).into())
     }
 
-    fn keep_plaintext(&mut self, plaintext: Plaintext) {
-        self.plaintext = Some(plaintext);
-    }
-
     /// What an entry passes through, and the readings beside it.
     fn intake(&mut self) -> Result<(Intake<'_>, &mut BTreeMap<SegmentId, Reading>), Trouble> {
         let Some((sink, ledger, isolation)) = self.delivery.parts() else {
@@ -551,6 +601,7 @@ impl Pump {
             gaps: self.gaps.as_ref(),
             observe: &self.observe,
             events: &mut self.events,
+            probe: &mut self.probe,
         };
         Ok((intake, &mut self.readings))
     }

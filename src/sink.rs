@@ -144,6 +144,11 @@ impl Sink {
         }
     }
 
+    /// Whether half of what may be on its way is: soon a send would wait for room.
+    pub fn is_crowded(&self) -> bool {
+        matches!(self, Self::Kafka(sink) if sink.publisher.is_crowded())
+    }
+
     /// Takes the records of one entry.
     ///
     /// # Errors

@@ -36,6 +36,9 @@ pub struct Limits {
 /// Bytes that stay free at least: a full disk stops Cassandra, and not only its CDC tables.
 pub const MIN_FREE: u64 = 20 << 30;
 
+/// How the name of the link begins that [`Spool::probe`] makes for a moment.
+const PROBE: &str = ".cassandra-cdc-probe-";
+
 /// Why there is no spool, or no link in it.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -133,6 +136,7 @@ impl Spool {
         if raw.exists() && !folder::same_mount(path, raw).map_err(io("look at the mount of"))? {
             return Err(SpoolError::OtherMount(path.to_owned()));
         }
+        remove_probes(directory.as_fd()).map_err(io("remove what a probe left in the spool"))?;
         Ok(Self { path: path.to_owned(), directory, limits })
     }
 
@@ -157,7 +161,7 @@ impl Spool {
         }
         let directory = folder::open_directory(place).map_err(io("open the spool"))?;
         let raw = folder::open_directory(raw).map_err(io("look for a segment to link into"))?;
-        let probe = format!(".cassandra-cdc-probe-{}", std::process::id());
+        let probe = format!("{PROBE}{}", std::process::id());
         for entry in folder::list(raw.as_fd()).map_err(io("look for a segment to link into"))? {
             let Some(segment) = segment(&entry) else { continue };
             match rustix::fs::linkat(&raw, &entry.name, &directory, &*probe, AtFlags::empty()) {
@@ -280,6 +284,16 @@ impl Spool {
     fn io(&self, action: &'static str, error: Errno) -> SpoolError {
         SpoolError::Io { action, path: self.path.clone(), source: error.into() }
     }
+}
+
+/// A probe that was killed leaves a link to a segment: it would count as the server's, and the segment as being written.
+fn remove_probes(directory: BorrowedFd<'_>) -> io::Result<()> {
+    for entry in folder::list(directory)? {
+        if let Some(name) = entry.name.to_str().ok().filter(|name| name.starts_with(PROBE)) {
+            folder::unlink(directory, name)?;
+        }
+    }
+    Ok(())
 }
 
 /// The segment whose name an entry has, if it is a file.

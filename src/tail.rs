@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use cassandra_commitlog::{Cause, Entries, Entry, LogOffset, SegmentId, sync_marker};
 
@@ -34,12 +33,9 @@ pub struct OpenEnd {
 }
 
 impl OpenEnd {
-    /// Opens the end of a plain segment.
-    ///
-    /// # Errors
-    /// The file can't be opened.
-    pub fn open(path: &Path, segment: SegmentId) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)?, segment, buffer: Vec::new() })
+    /// The end of a plain segment.
+    pub fn new(file: File, segment: SegmentId) -> Self {
+        Self { file, segment, buffer: Vec::new() }
     }
 
     /// Whether the section behind this marker is closed: the marker is written, and `walk` learns from it where the
@@ -166,7 +162,7 @@ mod tests {
         fn new(length: u64) -> Self {
             let file = tempfile::NamedTempFile::new().unwrap();
             file.as_file().set_len(length).unwrap();
-            let end = OpenEnd::open(file.path(), ID).unwrap();
+            let end = OpenEnd::new(file.reopen().unwrap(), ID);
             Self { file, end }
         }
 

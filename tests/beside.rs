@@ -5,11 +5,15 @@ mod support;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use cassandra_cdc::checkpoint::StateDir;
+use cassandra_commitlog::{Descriptor, Entries, Plaintext, Sections, Step, Tail};
 use cassandra_progress::{Checkpoint, Node};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -20,6 +24,7 @@ use support::{Laid, Ran, run};
 
 const HOST: &str = "6f1c0000-0000-4000-8000-000000000001";
 const TOPIC: &str = "cassandra.shop.inventory";
+const TOPICS: [&str; 3] = ["cassandra.shop.customers", TOPIC, "cassandra.shop.orders"];
 
 /// A configuration without a node to ask. Gives back the arguments that name it.
 fn configure(laid: &Laid, bootstrap: &str) -> Vec<OsString> {
@@ -121,6 +126,148 @@ fn published(bootstrap: &str, count: usize) -> BTreeSet<String> {
         }
     }
     ids
+}
+
+/// How `run --once` ends.
+fn once(config: &[OsString], more: &[&str]) -> Ran {
+    let quiet = args!["run", "--once", "--set", "http.listen=off", "--set", "spool.enabled=false"];
+    run(quiet.into_iter().chain(config.iter().cloned()).chain(more.iter().map(OsString::from)))
+}
+
+/// Gives the entry that ends here another table id, with good checksums. Says where its body begins in the file.
+fn rename_table(bytes: &mut [u8], end: u32) -> usize {
+    let descriptor = Descriptor::parse(bytes).unwrap();
+    let mut sections = Sections::new(bytes, &descriptor, Tail::Live);
+    let body = loop {
+        let Step::Item(section) = sections.step().unwrap() else { panic!("no entry ends at {end}") };
+        let mut plaintext = Plaintext::default();
+        let entries = Entries::new(plaintext.of(&section, &descriptor).unwrap(), section.start);
+        if let Some(entry) = entries.map(Result::unwrap).find(|entry| entry.end().0 == end) {
+            let start = entry.body_at.0 as usize;
+            break start..start + entry.body.len();
+        }
+    };
+    // Behind the number of updates.
+    bytes[body.start + 1..body.start + 17].fill(0x5a);
+    let size = u32::try_from(body.len()).unwrap().to_be_bytes();
+    let crc = crc32fast::hash(&[&size, &bytes[body.clone()]].concat());
+    bytes[body.end..body.end + 4].copy_from_slice(&crc.to_be_bytes());
+    body.start
+}
+
+const LINES: [&str; 3] = ["--sink", "stdout", "--envelope"];
+
+#[test]
+fn once_tells_by_its_exit_code_whether_all_is_published() {
+    let laid = Laid::own("4.1-demo");
+    let config = configure(&laid, "127.0.0.1:1");
+    let events = once(&config, &LINES).expect(0).events();
+    let all = events.len();
+    assert!(all > 0);
+    // A table that nobody knows: a dead letter, and the rest is published.
+    let source = &events[all / 2]["value"]["source"];
+    let segment = laid.raw().join(source["segment"].as_str().unwrap());
+    let whole = fs::read(&segment).unwrap();
+    let mut bytes = whole.clone();
+    let body = rename_table(&mut bytes, support::position(&events[all / 2]["value"]));
+    fs::write(&segment, &bytes).unwrap();
+    let broken = once(&config, &LINES).expect(65);
+    assert!(broken.text().contains("\"reason\":\"unknown-table\"") && broken.lines().len() == all, "{}", broken.err);
+    // Damage: nothing behind it is published.
+    bytes[body] ^= 0xff;
+    fs::write(&segment, &bytes).unwrap();
+    let damaged = once(&config, &LINES).expect(65);
+    assert!(damaged.err.contains("checksum mismatch") && damaged.lines().len() < all, "{}", damaged.err);
+    fs::write(&segment, &whole).unwrap();
+    // Nothing can be said of what can't be seen.
+    fs::rename(laid.raw(), laid.file("away")).unwrap();
+    let missing = once(&config, &LINES).expect(74);
+    assert!(missing.err.contains("is missing: Cassandra makes it"), "{}", missing.err);
+    fs::rename(laid.file("away"), laid.raw()).unwrap();
+    let nowhere = once(&config, &[]).expect(69);
+    assert!(nowhere.err.contains("127.0.0.1:1"), "{}", nowhere.err);
+}
+
+/// The agent, until this value goes.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the agent answers at this path, if it does.
+fn answer(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text.split_once("\r\n\r\n")?.1.to_owned())
+}
+
+/// The sum of the samples of this name.
+fn metric(text: &str, name: &str) -> f64 {
+    let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    text.lines().filter(of_name).map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn a_running_agent_shows_what_it_measures_and_what_is_wrong() {
+    let laid = Laid::own("4.1-demo");
+    let cluster = MockCluster::new(1).unwrap();
+    for topic in TOPICS {
+        cluster.create_topic(topic, 2, 1).unwrap();
+    }
+    let config = configure(&laid, &cluster.bootstrap_servers());
+    let gaps = laid.file("state/gaps");
+    for folder in [&laid.file("state"), &gaps] {
+        fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
+    }
+    fs::write(gaps.join("CommitLog-7-1.log-0-segment-deleted.json"), "{").unwrap();
+    symlink("/etc/passwd", laid.raw().join("CommitLog-7-9.log")).unwrap();
+    let log = laid.file("agent.log");
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = support::program();
+    command.arg("run").args(&config).args([
+        "--set",
+        "spool.min_free=1MiB",
+        "--set",
+        "kafka.librdkafka.statistics.interval.ms=100",
+    ]);
+    command.args(["--set", &format!("http.listen={address}")]).env("CASSANDRA_CDC_NO_TOPIC_LIMITS", "1");
+    let _service = Service(command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap());
+    let measured = |text: &str| {
+        ["delivery_latency_seconds_count", "kafka_rtt_seconds", "rescans_total", "events_published_total"]
+            .iter()
+            .all(|name| metric(text, &format!("cassandra_cdc_{name}")) > 0.0)
+    };
+    let patience = Instant::now() + Duration::from_secs(60);
+    let mut metrics = String::new();
+    while !measured(&metrics) {
+        assert!(Instant::now() < patience, "{metrics}\n{}", fs::read_to_string(&log).unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+        metrics = answer(address, "/metrics").unwrap_or_default();
+    }
+    assert_eq!(metric(&metrics, "cassandra_cdc_damaged_gap_files"), 1.0);
+    assert_eq!(metric(&metrics, "cassandra_cdc_problems"), 2.0);
+    let status: Value = serde_json::from_str(&answer(address, "/statusz").unwrap()).unwrap();
+    let problems = status["problems"].to_string();
+    assert!(problems.contains("is no gap record") && problems.contains("is a symbolic link"), "{problems}");
+    assert_eq!(status["next_action"], status["problems"][0]);
+    let source = status["schema"]["source"].as_str().unwrap();
+    assert!(source.starts_with("the schema file"), "{source}");
+    let live = status["live"]["conditions"].to_string();
+    assert!(live.contains("reports") && !live.contains("not at work"), "{live}");
+    let shown = command_at(address, &config);
+    assert!(shown.contains("is a symbolic link") && shown.contains("is no gap record"), "{shown}");
+    assert!(fs::read_to_string(&log).unwrap().contains("is no gap record"));
+}
+
+fn command_at(address: SocketAddr, config: &[OsString]) -> String {
+    let listen = format!("http.listen={address}");
+    run(args!["status", "--set", listen].into_iter().chain(config.iter().cloned())).text().to_owned()
 }
 
 #[test]

@@ -160,12 +160,12 @@ impl Timeline {
         above
     }
 
-    /// Goes back to the schema at a place where reading goes on. A change holds there if its segment is gone (without
-    /// a rank: it was finished before), or comes before; later ones are dropped: they are read again. `rank` says in
-    /// which order segments are read.
-    pub fn rewind(&mut self, rank: impl Fn(SegmentId) -> Option<usize>, start: (SegmentId, LogOffset)) {
+    /// Goes back to the schema of the places where reading goes on: `again` says from where on a segment is read again,
+    /// and nothing of one that is not. Each segment goes on at its own place, and what stands before that is not read
+    /// again: a change holds as long as it is not.
+    pub fn rewind(&mut self, again: impl Fn(SegmentId) -> Option<LogOffset>) {
         let before = self.changes.len();
-        self.changes.retain(|change| change.holds_at(&rank, start));
+        self.changes.retain(|change| again(SegmentId(change.segment)).is_none_or(|from| change.position <= from.0));
         if self.changes.len() < before {
             self.saved = false;
             self.replay();
@@ -173,7 +173,8 @@ impl Timeline {
     }
 
     /// Forgets at which places the changes before this one were made: nothing before it is read again. It must not lie
-    /// beyond what every saved checkpoint has acknowledged.
+    /// beyond what every saved checkpoint has acknowledged. `rank` says in which order segments are read; one without a
+    /// rank was finished before.
     pub fn forget_before(&mut self, rank: impl Fn(SegmentId) -> Option<usize>, start: (SegmentId, LogOffset)) {
         let behind = self.changes.iter().position(|change| !change.holds_at(&rank, start));
         for change in self.changes.drain(..behind.unwrap_or(self.changes.len())) {

@@ -61,6 +61,25 @@ pub(super) enum Look {
     Unreadable(io::Error),
 }
 
+/// What reading indexes met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IndexCounts {
+    /// Reads that found nothing: the server truncates before it writes.
+    pub empty: u64,
+    /// Times that an index began to hold something that is no index, or could not be read.
+    pub invalid: u64,
+    /// Numbers that went backwards and were ignored.
+    pub backward: u64,
+}
+
+impl std::ops::AddAssign for IndexCounts {
+    fn add_assign(&mut self, more: Self) {
+        self.empty += more.empty;
+        self.invalid += more.invalid;
+        self.backward += more.backward;
+    }
+}
+
 /// The memory of one index.
 #[derive(Debug, Default)]
 pub(super) struct IndexMemory {
@@ -70,8 +89,7 @@ pub(super) struct IndexMemory {
     invalid_since: Option<Instant>,
     /// Why it can't be read.
     pub(super) trouble: Option<String>,
-    /// How often a number went backwards.
-    pub(super) backward: u64,
+    pub(super) counts: IndexCounts,
 }
 
 impl IndexMemory {
@@ -88,8 +106,9 @@ impl IndexMemory {
             Look::Text(text) => match CdcIndex::parse(&text) {
                 Ok(value) => {
                     self.invalid_since = None;
-                    if let Some(value) = value {
-                        self.step(value);
+                    match value {
+                        Some(value) => self.step(value),
+                        None => self.counts.empty += 1,
                     }
                     return known(self.last, Index::Empty);
                 }
@@ -97,6 +116,9 @@ impl IndexMemory {
             },
         };
         self.trouble = Some(refused);
+        if self.invalid_since.is_none() {
+            self.counts.invalid += 1;
+        }
         let since = *self.invalid_since.get_or_insert(now);
         if now.duration_since(since) >= INVALID_FOR { Index::Invalid { since } } else { known(self.last, Index::Empty) }
     }
@@ -123,7 +145,7 @@ impl IndexMemory {
             self.last = Some(value);
         } else if self.ignored != Some(value) {
             self.ignored = Some(value);
-            self.backward += 1;
+            self.counts.backward += 1;
         }
     }
 }
@@ -146,12 +168,12 @@ mod tests {
         assert_eq!(memory.take(text(""), now), Index::Growing(LogOffset(100)));
         assert_eq!(memory.take(text("90"), now), Index::Growing(LogOffset(100)));
         assert_eq!(memory.take(text("90"), now), Index::Growing(LogOffset(100)));
-        assert_eq!(memory.backward, 1, "one text, counted once");
+        assert_eq!(memory.counts.backward, 1, "one text, counted once");
         assert_eq!(memory.take(text("80\nCOMPLETED"), now), Index::Sealed(LogOffset(80)));
         assert_eq!(memory.take(text("110"), now), Index::Sealed(LogOffset(80)));
         assert_eq!(memory.take(text("70\nCOMPLETED"), now), Index::Sealed(LogOffset(70)));
         assert_eq!(memory.take(Look::Absent, now), Index::Sealed(LogOffset(70)));
-        assert_eq!(memory.backward, 2);
+        assert_eq!(memory.counts, IndexCounts { empty: 2, invalid: 0, backward: 2 });
     }
 
     #[test]
@@ -166,5 +188,6 @@ mod tests {
         assert_eq!(memory.take(text("9"), later), Index::Growing(LogOffset(9)));
         assert_eq!(memory.take(text("x"), later), Index::Growing(LogOffset(9)), "the minute begins anew");
         assert!(!memory.is_sealed());
+        assert_eq!(memory.counts.invalid, 2, "two times, not three looks");
     }
 }

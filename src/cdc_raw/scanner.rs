@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -18,7 +19,7 @@ use cassandra_commitlog::SegmentName;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::index::{Index, IndexMemory, Look};
+use super::index::{Index, IndexCounts, IndexMemory, Look};
 use crate::folder::{self, Entry, Folder, Meta, Presence};
 
 /// How the directory was found.
@@ -63,6 +64,24 @@ pub struct Foreign {
     pub name: String,
     /// What it is.
     pub kind: ForeignKind,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, kind } = self;
+        write!(f, "{name:?} in cdc_raw ")?;
+        f.write_str(match kind {
+            ForeignKind::Symlink => "is a symbolic link: it is not followed; find out who made it, and remove it",
+            ForeignKind::Directory => {
+                "is a directory: what is in it counts against cdc_total_space; move it elsewhere"
+            }
+            ForeignKind::Special => "is a device, pipe or socket: it is not opened; find out who made it, and remove it",
+            ForeignKind::File => {
+                "is no segment that this release reads: it is left alone; if Cassandra wrote it, update the agent, else \
+                 remove it"
+            }
+        })
+    }
 }
 
 /// What a foreign file is.
@@ -126,7 +145,8 @@ struct Memory {
 pub struct Scanner {
     folder: Folder,
     known: HashMap<SegmentName, Memory>,
-    backward: u64,
+    /// Of indexes that are forgotten.
+    counts: IndexCounts,
 }
 
 /// What a listing holds.
@@ -141,7 +161,7 @@ struct Listing {
 impl Scanner {
     /// A scanner of this directory, which need not be there yet.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: Folder::new(folder), known: HashMap::new(), backward: 0 }
+        Self { folder: Folder::new(folder), known: HashMap::new(), counts: IndexCounts::default() }
     }
 
     /// The directory as it was at the last look, for links out of it.
@@ -149,9 +169,11 @@ impl Scanner {
         self.folder.descriptor()
     }
 
-    /// How often the number in an index went backwards and was ignored.
-    pub fn backward(&self) -> u64 {
-        self.backward + self.known.values().map(|memory| memory.index.backward).sum::<u64>()
+    /// What reading indexes met since the start.
+    pub fn counts(&self) -> IndexCounts {
+        let mut counts = self.counts;
+        self.known.values().for_each(|memory| counts += memory.index.counts);
+        counts
     }
 
     /// What the index of a segment said when it was last seen.
@@ -214,24 +236,24 @@ impl Scanner {
 
     /// Forgets what is neither here nor in the spool, and what another file of the same name had said.
     fn forget(&mut self, listing: &Listing, spooled: &HashMap<SegmentName, Meta>) {
-        let mut backward = 0;
+        let mut counts = IndexCounts::default();
         self.known.retain(|name, memory| {
             let stays =
                 listing.logs.contains_key(name) || listing.indexes.contains_key(name) || spooled.contains_key(name);
             if !stays {
-                backward += memory.index.backward;
+                counts += memory.index.counts;
             }
             stays
         });
         for (name, meta) in &listing.logs {
             let memory = self.known.entry(*name).or_default();
             if memory.log.is_some_and(|inode| inode != meta.inode) {
-                backward += memory.index.backward;
+                counts += memory.index.counts;
                 *memory = Memory::default();
             }
             memory.log = Some(meta.inode);
         }
-        self.backward += backward;
+        self.counts += counts;
     }
 
     fn read_indexes(

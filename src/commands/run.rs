@@ -10,8 +10,9 @@ use crate::cli::Run;
 use crate::config::{Config, Loaded};
 use crate::exit::{Ending, Exit, Failure};
 use crate::interrupt;
+use crate::keeper::Scan;
 use crate::observe::log::LogHandle;
-use crate::observe::{Observe, http, log, systemd};
+use crate::observe::{HoldReason, Observe, http, log, systemd};
 use crate::pump::{Pump, PumpError};
 
 mod parts;
@@ -83,23 +84,38 @@ impl Service<'_> {
                 quiet = if worked || !self.pump.is_done(&scan) { None } else { quiet.or(Some(scan.number)) };
                 // A look that began behind the last work shows all there is.
                 if quiet.is_some_and(|first| scan.number > first + 1) {
-                    return Ok(Exit::Fine);
+                    return Ok(self.verdict());
                 }
-                if let Some(ending) = self.stuck(&mut unreachable) {
+                if let Some(ending) = self.stuck(&scan, &mut unreachable) {
                     return ending;
                 }
             }
             self.pump.wait(&scan).map_err(failure)?;
         }
         tracing::info!("told to stop: waiting for what is on its way");
-        Ok(Exit::Fine)
+        Ok(if self.arguments.once { Exit::Interrupted } else { Exit::Fine })
+    }
+
+    /// What `--once` says of all that was there: whether it is published.
+    fn verdict(&self) -> Exit {
+        let metrics = &self.observe.metrics;
+        if metrics.entries.dead_lettered.get() > 0 || metrics.decode_errors.total() > 0 {
+            Exit::Corrupt
+        } else if metrics.gap_records.total() > 0 {
+            Exit::Failed
+        } else {
+            Exit::Fine
+        }
     }
 
     /// `--once` does not wait for ever.
-    fn stuck(&self, unreachable: &mut Option<Instant>) -> Option<Ending> {
+    fn stuck(&self, scan: &Scan, unreachable: &mut Option<Instant>) -> Option<Ending> {
+        if scan.number > 0 && !scan.is_whole() {
+            return Some(Err(Failure::text(Exit::Io, scan.problems.join("; "))));
+        }
         let detail = self.pump.held()?;
-        if self.pump.needs_a_person() {
-            return Some(Err(Failure::text(Exit::Failed, detail)));
+        if let Some(reason) = self.pump.needs_a_person() {
+            return Some(Err(Failure::text(exit_of(reason), format!("{detail}; {}", reason.next_action()))));
         }
         let since = *unreachable.get_or_insert_with(Instant::now);
         (since.elapsed() >= UNREACHABLE).then(|| Err(Failure::text(Exit::Unreachable, detail)))
@@ -141,6 +157,22 @@ impl Service<'_> {
             events = self.pump.events(),
             "ends"
         );
+    }
+}
+
+/// How `--once` ends where a person has to look.
+fn exit_of(reason: HoldReason) -> Exit {
+    match reason {
+        HoldReason::Damage | HoldReason::InvalidIndex | HoldReason::UnknownVersion => Exit::Corrupt,
+        HoldReason::MissingKey => Exit::Config,
+        HoldReason::CdcRaw => Exit::Io,
+        HoldReason::Schema => Exit::Unreachable,
+        HoldReason::Account => Exit::Bug,
+        HoldReason::Authorization | HoldReason::Credentials => Exit::Permission,
+        HoldReason::MissingTopic
+        | HoldReason::DeadLetterTopic
+        | HoldReason::PartitionsChanged
+        | HoldReason::UnknownError => Exit::Failed,
     }
 }
 

@@ -143,6 +143,7 @@ fn describe(report: &Report) -> Vec<(&'static str, String)> {
         lines.push(("held", format!("{}{place} since {}: {}", hold.reason.as_str(), hold.since, hold.detail)));
         lines.push(("", hold.next_action.clone()));
     }
+    lines.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
     if let Some(node) = &status.identity {
         let release = node.release.as_ref().map_or_else(String::new, |release| format!(", Cassandra {release}"));
         lines.push(("node", format!("{}, host {}{release}", node.cluster, node.host_id)));

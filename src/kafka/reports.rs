@@ -6,8 +6,10 @@
 //! A callback does a constant amount of work, takes a lock only at the end of a run or on a failure, and has no way to
 //! panic. It runs a million times a second.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
+use serde::Deserialize;
 
 use super::errors::{Place, classify};
 
@@ -37,6 +40,8 @@ struct Slot {
 pub(super) struct Finished {
     pub(super) slot: u32,
     pub(super) failed: bool,
+    /// When its last report came.
+    pub(super) at: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +51,7 @@ struct Shared {
     /// The failures of each run, as long as one tells more than those before it: no more per run than there are actions.
     failures: Vec<(u32, Code)>,
     event: Option<ClientEvent>,
+    round_trip: Option<Duration>,
     /// When each code was last logged: no more of them than there are codes.
     told: Vec<(Code, Instant)>,
 }
@@ -77,6 +83,45 @@ pub(super) struct Reports {
     wake_at: AtomicU64,
     shared: Mutex<Shared>,
     wake: Condvar,
+    on_turn: OnTurn,
+}
+
+/// What is called at every turn of the thread that serves reports.
+#[derive(Default)]
+struct OnTurn(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for OnTurn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnTurn").field(&self.0.get().is_some()).finish()
+    }
+}
+
+/// What counts of librdkafka's statistics.
+#[derive(Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    brokers: HashMap<String, BrokerStatistics>,
+}
+
+#[derive(Deserialize)]
+struct BrokerStatistics {
+    rtt: Option<RoundTrips>,
+}
+
+/// Over the last interval.
+#[derive(Deserialize)]
+struct RoundTrips {
+    /// Microseconds.
+    avg: i64,
+    cnt: i64,
+}
+
+impl Statistics {
+    /// The average of the slowest broker that was asked anything.
+    fn round_trip(&self) -> Option<Duration> {
+        let trips = self.brokers.values().filter_map(|broker| broker.rtt.as_ref()).filter(|trips| trips.cnt > 0);
+        trips.filter_map(|trips| u64::try_from(trips.avg).ok()).max().map(Duration::from_micros)
+    }
 }
 
 impl Reports {
@@ -91,6 +136,18 @@ impl Reports {
             wake_at: AtomicU64::new(NEVER),
             shared: Mutex::new(Shared { finished: Vec::with_capacity(length), ..Shared::default() }),
             wake: Condvar::new(),
+            on_turn: OnTurn::default(),
+        }
+    }
+
+    /// Has the thread that serves reports call this at every turn, at least once a second. Only the first counts.
+    pub(super) fn on_turn(&self, hook: impl Fn() + Send + Sync + 'static) {
+        drop(self.on_turn.0.set(Box::new(hook)));
+    }
+
+    fn turn(&self) {
+        if let Some(hook) = self.on_turn.0.get() {
+            hook();
         }
     }
 
@@ -145,7 +202,7 @@ impl Reports {
         let Some(state) = self.slot(slot) else { return };
         if records > 0 && state.pending.fetch_sub(records, Ordering::AcqRel) == records {
             let failed = state.failed.load(Ordering::Acquire);
-            self.lock().finished.push(Finished { slot, failed });
+            self.lock().finished.push(Finished { slot, failed, at: Instant::now() });
         }
     }
 
@@ -196,6 +253,10 @@ impl Reports {
         self.fatal.load(Ordering::Acquire)
     }
 
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.lock().round_trip
+    }
+
     pub(super) fn last_event(&self) -> Option<ClientEvent> {
         self.lock().event.clone()
     }
@@ -229,7 +290,15 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        tracing::debug!(target: "librdkafka", bytes = statistics.len(), "statistics");
+        match serde_json::from_slice::<Statistics>(statistics) {
+            // An interval without requests says nothing: the last one that had some holds.
+            Ok(statistics) => {
+                if let Some(round_trip) = statistics.round_trip() {
+                    self.0.lock().round_trip = Some(round_trip);
+                }
+            }
+            Err(error) => tracing::debug!(target: "librdkafka", %error, "read the statistics"),
+        }
     }
 
     fn error(&self, error: ClientError, reason: &str) {
@@ -317,6 +386,7 @@ impl ReportThread {
 fn serve(producer: &BaseProducer<Context>, reports: &Reports, stop: &AtomicBool) {
     let mut poll = BUSY_POLL;
     while !stop.load(Ordering::Acquire) {
+        reports.turn();
         if reports.in_flight() == 0 {
             for _ in 0..IDLE_EVENTS {
                 producer.poll(Duration::ZERO);
@@ -334,10 +404,13 @@ fn serve(producer: &BaseProducer<Context>, reports: &Reports, stop: &AtomicBool)
 mod tests {
     use super::*;
 
-    fn taken(reports: &Reports) -> (Vec<Finished>, Vec<(u32, Code)>) {
+    /// Slots with whether they failed, and failures.
+    type Taken = (Vec<(u32, bool)>, Vec<(u32, Code)>);
+
+    fn taken(reports: &Reports) -> Taken {
         let mut finished = Vec::new();
         let failures = reports.take(&mut finished);
-        (finished, failures)
+        (finished.iter().map(|finished| (finished.slot, finished.failed)).collect(), failures)
     }
 
     #[test]
@@ -350,7 +423,7 @@ mod tests {
         assert!(reports.any_failed());
         reports.report(2, Some(Code::InvalidRecord));
         reports.report(2, Some(Code::PurgeQueue));
-        assert_eq!(taken(&reports), (vec![Finished { slot: 2, failed: true }], vec![(2, Code::InvalidRecord)]));
+        assert_eq!(taken(&reports), (vec![(2, true)], vec![(2, Code::InvalidRecord)]));
         assert_eq!((reports.accepted(), reports.reported(), reports.in_flight()), (4, 4, 0));
     }
 
@@ -362,11 +435,11 @@ mod tests {
         reports.give_up(0, 3);
         assert_eq!((reports.accepted(), reports.in_flight()), (2, 1));
         reports.report(0, None);
-        assert_eq!(taken(&reports), (vec![Finished { slot: 0, failed: true }], vec![]));
+        assert_eq!(taken(&reports), (vec![(0, true)], vec![]));
         // Nothing of it was accepted: it is over at once.
         reports.begin(0, 2);
         reports.give_up(0, 2);
-        assert_eq!(taken(&reports).0, vec![Finished { slot: 0, failed: true }]);
+        assert_eq!(taken(&reports).0, vec![(0, true)]);
     }
 
     #[test]
@@ -374,6 +447,19 @@ mod tests {
         let reports = Reports::new(1);
         reports.report(9, Some(Code::Fatal));
         assert_eq!((taken(&reports), reports.reported()), ((vec![], vec![]), 1));
+    }
+
+    #[test]
+    fn the_slowest_broker_that_was_asked_counts() {
+        let round_trip = |text: &str| serde_json::from_str::<Statistics>(text).unwrap().round_trip();
+        let text = r#"{"msg_cnt":1,"brokers":{
+            "a:1/1":{"state":"UP","rtt":{"avg":1500,"cnt":3,"max":9}},
+            "b:1/2":{"rtt":{"avg":2500,"cnt":1}},
+            "c:1/3":{"rtt":{"avg":90000,"cnt":0}},
+            "d:1/bootstrap":{"state":"INIT"}}}"#;
+        assert_eq!(round_trip(text), Some(Duration::from_micros(2500)));
+        assert_eq!(round_trip(r#"{"brokers":{"c:1/3":{"rtt":{"avg":0,"cnt":0}}}}"#), None);
+        assert_eq!(round_trip("{}"), None);
     }
 
     #[test]

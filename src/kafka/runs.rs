@@ -193,6 +193,11 @@ impl Runs {
         self.waiting
     }
 
+    /// Bytes of their keys and values.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.buckets.iter().filter(|bucket| bucket.ticket.is_some()).map(|bucket| bucket.bytes).sum()
+    }
+
     /// Drops everything that waits, tickets included: their runs stay unfinished until the ledger is rewound.
     pub(super) fn clear(&mut self) {
         while let Some(run) = self.oldest().and_then(|id| self.take(id)) {

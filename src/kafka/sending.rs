@@ -62,13 +62,13 @@ impl Publisher {
             self.free.push(slot);
             return Ok(());
         };
+        let started = Instant::now();
         let counts = TopicCounts { records: u64::from(run.length), bytes: run.bytes };
         if let Some(sent) = usize::try_from(slot).ok().and_then(|slot| self.sent.get_mut(slot)) {
-            *sent = Some(Sent { ticket: Some(run.ticket), topic, partition, counts });
+            *sent = Some(Sent { ticket: Some(run.ticket), topic, partition, counts, at: started });
         }
         self.reports.begin(slot, run.length);
         let (mut at, mut left) = (run.first, run.length);
-        let started = Instant::now();
         let result = loop {
             let refused;
             (at, left, refused) = self.send(slot, topic, partition, at, left);

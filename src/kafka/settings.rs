@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use openssl::asn1::Asn1Time;
+use openssl::x509::X509;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
@@ -179,7 +181,9 @@ impl KafkaSettings {
             .set("client.id", &self.client_id)
             .set("linger.ms", "5")
             .set("batch.size", "262144")
-            .set("compression.type", "lz4");
+            .set("compression.type", "lz4")
+            // Each is a text about all brokers and partitions: nothing to be made every second.
+            .set("statistics.interval.ms", "15000");
         for (name, value) in &self.properties {
             check_property(name, value)?;
             config.set(canonical(name), value);
@@ -200,6 +204,21 @@ impl KafkaSettings {
             config.set("ssl.ca.location", "probe");
         }
         Ok(config)
+    }
+
+    /// When the client certificate among the properties expires, seconds since 1970: the earliest in its chain. None
+    /// without one, or where it can't be read: then the producer says why.
+    pub(super) fn certificate_expires(&self) -> Option<u64> {
+        let property = |name: &str| self.properties.get(name);
+        let pem = match (property("ssl.certificate.pem"), property("ssl.certificate.location")) {
+            (Some(pem), _) => pem.clone().into_bytes(),
+            (None, path) => std::fs::read(path?).ok()?,
+        };
+        let chain = X509::stack_from_pem(&pem).ok()?;
+        let epoch = Asn1Time::from_unix(0).ok()?;
+        let left = chain.iter().filter_map(|certificate| epoch.diff(certificate.not_after()).ok());
+        let seconds = left.map(|left| i64::from(left.days) * 86_400 + i64::from(left.secs)).min()?;
+        u64::try_from(seconds).ok()
     }
 
     /// Runs that may be under way at once. A run has at least one message, so that the queue is full before this is,
@@ -271,6 +290,10 @@ fn check_property(name: &str, value: &str) -> Result<(), KafkaError> {
 
 #[cfg(test)]
 mod tests {
+    use openssl::hash::MessageDigest;
+    use openssl::pkey::PKey;
+    use openssl::rsa::Rsa;
+
     use super::*;
 
     fn with(name: &str, value: &str) -> KafkaSettings {
@@ -331,6 +354,25 @@ mod tests {
         settings.properties.insert("ssl.ca.location".into(), "/ca.pem".into());
         assert_eq!(settings.client_config().unwrap().get("ssl.ca.location"), Some("/ca.pem"));
         assert_eq!(with("security.protocol", "plaintext").client_config().unwrap().get("ssl.ca.location"), None);
+    }
+
+    #[test]
+    fn the_certificate_says_when_it_expires() {
+        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let expires = 1_900_000_000;
+        let mut made = X509::builder().unwrap();
+        made.set_pubkey(&key).unwrap();
+        made.set_not_before(&Asn1Time::from_unix(1_700_000_000).unwrap()).unwrap();
+        made.set_not_after(&Asn1Time::from_unix(expires).unwrap()).unwrap();
+        made.sign(&key, MessageDigest::sha256()).unwrap();
+        let pem = made.build().to_pem().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &pem).unwrap();
+        let at = u64::try_from(expires).ok();
+        assert_eq!(with("ssl.certificate.location", file.path().to_str().unwrap()).certificate_expires(), at);
+        assert_eq!(with("ssl.certificate.pem", std::str::from_utf8(&pem).unwrap()).certificate_expires(), at);
+        assert_eq!(with("ssl.certificate.location", "/nowhere").certificate_expires(), None);
+        assert_eq!(with("linger.ms", "5").certificate_expires(), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cassandra_commitlog::{LogOffset, Position, SegmentId};
@@ -147,6 +147,42 @@ fn everything_is_delivered_in_order_and_acknowledged() {
     let found = consume(&mock, "t", 5, 20_000);
     assert_eq!(found.len(), 5);
     assert_complete_and_ordered(&found, 20_000);
+}
+
+#[test]
+fn each_acknowledged_run_tells_how_long_it_took() {
+    let mock = mock(&[("t", 3)]);
+    let settings = settings(&mock);
+    let properties = BTreeMap::from([("statistics.interval.ms".to_owned(), "50".to_owned())]);
+    let mut publisher = Publisher::connect(&KafkaSettings { properties, ..settings }).unwrap();
+    let (told, times) = std::sync::mpsc::channel();
+    publisher.on_delivered(move |took| told.send(took).unwrap());
+    let turns = Arc::new(AtomicU64::new(0));
+    let turned = Arc::clone(&turns);
+    publisher.on_report_turn(move || {
+        turned.fetch_add(1, Ordering::Relaxed);
+    });
+    let topic = publisher.topic("t").unwrap();
+    let mut ledger = ledger();
+    let mut runs = 0;
+    for entry in 1..=2_000 {
+        push(&mut publisher, &mut ledger, topic, entry % 97, entry).unwrap();
+        runs += publisher.settle(&mut ledger).unwrap().runs;
+    }
+    assert!(publisher.outstanding_bytes() > publisher.outstanding());
+    let began = Instant::now();
+    while publisher.outstanding() > 0 || publisher.round_trip().is_none() {
+        publisher.flush_runs(&mut ledger).unwrap();
+        runs += publisher.settle(&mut ledger).unwrap().runs;
+        assert!(began.elapsed() < LONG);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    runs += publisher.settle(&mut ledger).unwrap().runs;
+    assert_eq!(publisher.outstanding_bytes(), 0);
+    let times: Vec<Duration> = times.try_iter().collect();
+    assert!(runs > 0 && u64::try_from(times.len()) == Ok(runs), "{runs} runs, {} times", times.len());
+    assert!(times.iter().all(|took| !took.is_zero() && *took < LONG));
+    assert!(turns.load(Ordering::Relaxed) > 0 && !publisher.round_trip().unwrap().is_zero());
 }
 
 #[test]

@@ -2,17 +2,17 @@
 //!
 //! Owns: the view of a segment across `cdc_raw` and the spool. Does not own: how it came about (`keeper`).
 
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cassandra_commitlog::SegmentName;
-use rustix::fs::CWD;
+use cassandra_commitlog::{CdcIndex, SegmentName};
 
-use crate::cdc_raw::{Foreign, Index, Orphan, RawState};
+use crate::cdc_raw::{Foreign, Index, IndexCounts, Orphan, RawState};
 use crate::folder::Meta;
-use crate::mapped::{Access, Mapped};
+use crate::mapped::{self, Access, Mapped};
 use crate::spool::Room;
 
 /// The two directories.
@@ -37,26 +37,26 @@ pub struct View {
 }
 
 impl View {
-    /// Where it can be read: in `cdc_raw`, else in the spool.
-    pub fn path(&self) -> PathBuf {
-        let folder = match (&self.raw, &self.folders.spool) {
-            (None, Some(spool)) => spool,
-            _ => &self.folders.raw,
-        };
-        folder.join(self.name.to_string())
-    }
-
     /// Opens it. If `cdc_raw` has lost it since the scan, the spool still has it.
     ///
     /// # Errors
     /// It can't be opened, or is in neither.
-    pub fn open(&self, access: Access) -> io::Result<Mapped> {
+    pub fn open_file(&self) -> io::Result<File> {
         let file = self.name.to_string();
-        let open = |folder: &Path| Mapped::open_in(CWD, folder.join(&file), access);
-        match (open(&self.folders.raw), &self.folders.spool) {
-            (Err(error), Some(spool)) if error.kind() == io::ErrorKind::NotFound => open(spool),
+        match (mapped::open_no_follow(&self.folders.raw.join(&file)), &self.folders.spool) {
+            (Err(error), Some(spool)) if error.kind() == io::ErrorKind::NotFound => {
+                mapped::open_no_follow(&spool.join(&file))
+            }
             (opened, _) => opened,
         }
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// It can't be opened, mapped or read.
+    pub fn open(&self, access: Access) -> io::Result<Mapped> {
+        Mapped::of(self.open_file()?, access)
     }
 
     /// The file, in `cdc_raw` first.
@@ -90,6 +90,15 @@ impl View {
     }
 }
 
+/// A segment that is gone from wherever it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departed {
+    /// Its parsed name.
+    pub name: SegmentName,
+    /// What its index said last.
+    pub index: CdcIndex,
+}
+
 /// One look at everything.
 #[derive(Debug)]
 pub struct Scan {
@@ -103,6 +112,8 @@ pub struct Scan {
     pub spool_read: bool,
     /// All segments, by id.
     pub segments: Vec<View>,
+    /// Segments with an index that went since the look that was taken in last.
+    pub departed: Vec<Departed>,
     /// Indexes without a log, in `cdc_raw` or the spool.
     pub orphans: Vec<Orphan>,
     /// What else lies in `cdc_raw`.
@@ -122,8 +133,8 @@ pub struct Scan {
 /// What the keeper counts since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Numbers in indexes that went backwards and were ignored.
-    pub backward_indexes: u64,
+    /// What reading indexes met.
+    pub indexes: IndexCounts,
     /// Overflows of the queue of notifications.
     pub overflows: u64,
     /// Segments linked into the spool.
@@ -142,6 +153,7 @@ impl Scan {
             raw: RawState::Unreadable,
             spool_read: false,
             segments: Vec::new(),
+            departed: Vec::new(),
             orphans: Vec::new(),
             foreign: Vec::new(),
             raw_bytes: 0,
@@ -150,6 +162,11 @@ impl Scan {
             counts: Counts::default(),
             problems: Vec::new(),
         }
+    }
+
+    /// Whether anything can be deleted in `cdc_raw`.
+    pub fn can_delete(&self) -> bool {
+        self.raw == RawState::Ready
     }
 
     /// Whether the absence of a segment says that it is gone.

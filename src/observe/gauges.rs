@@ -31,6 +31,8 @@ pub(super) struct Gauges {
     checkpoint_age: Seconds,
     config_valid: Count,
     read_to_fallback: Count,
+    problems: Count,
+    damaged_gap_files: Count,
 }
 
 impl Gauges {
@@ -51,6 +53,8 @@ impl Gauges {
             broker_up: all.count("kafka_broker_up", "1 while a broker is connected"),
             checkpoint_age: all.seconds("checkpoint_age_seconds", "Age of the newest checkpoint; 0 before the first"),
             config_valid: all.count("config_last_reload_successful", "1 if the last configuration read is in force"),
+            problems: all.count("problems", "Things that a person should look at, as the status lists them"),
+            damaged_gap_files: all.count("damaged_gap_files", "Files that should hold a gap record, and don't"),
             read_to_fallback: all.count("read_to_fallback", "1 while segments are read less far than configured"),
         }
     }
@@ -75,6 +79,8 @@ impl Gauges {
         self.broker_up.set(u64::from(status.kafka.as_ref().is_some_and(|kafka| kafka.connected)));
         self.checkpoint_age.set(status.checkpoint.age_seconds.unwrap_or(0.0));
         self.config_valid.set(u64::from(config_valid));
+        self.problems.set(status.problems.len() as u64);
+        self.damaged_gap_files.set(status.damaged_gap_files);
         self.read_to_fallback.set(u64::from(status.read_to.fallback.is_some()));
     }
 }

@@ -156,14 +156,14 @@ mod tests {
     #[test]
     fn statusz_is_a_report_and_metrics_are_open_metrics() {
         let (observe, address) = started();
-        observe.metrics.rescans.inc();
+        observe.metrics.producer_rebuilds.inc();
         let (code, head, body) = get(address, "/statusz");
         let report: Report = serde_json::from_str(&body).unwrap();
         assert!(code == 200 && head.contains("content-type: application/json"), "{head}");
         assert_eq!((report.version.as_str(), report.status.state), (env!("CARGO_PKG_VERSION"), State::Starting));
         let (code, head, body) = get(address, "/metrics");
         assert!(code == 200 && head.contains(&format!("content-type: {OPEN_METRICS}")), "{head}");
-        assert!(body.contains("\ncassandra_cdc_rescans_total 1\n") && body.ends_with("# EOF\n"), "{body}");
+        assert!(body.contains("\ncassandra_cdc_producer_rebuilds_total 1\n") && body.ends_with("# EOF\n"), "{body}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
+use cassandra_event::GapKind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -20,15 +21,11 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::gauges::Gauges;
 use super::status::{Counters, Status};
+use crate::keeper::Counts;
+use crate::line::Rejected;
 
 /// Before every name.
 pub const PREFIX: &str = "cassandra_cdc";
-
-/// What a gap record may be of.
-const GAPS: [&str; 4] = ["segment-deleted", "damaged-bytes", "spool-released", "index-without-log"];
-
-/// Why an entry may be dead-lettered.
-const DEAD_LETTERS: [&str; 4] = ["unknown-table", "unknown-column", "malformed", "too-large"];
 
 /// A measured number.
 pub type Seconds = Gauge<f64, AtomicU64>;
@@ -125,13 +122,16 @@ pub struct Metrics {
     events: Counter,
     /// Entries by what became of them.
     pub entries: Entries,
+    /// Entries that were published from behind the last marker, and that the chain does not hold: a server that was
+    /// killed took them back.
+    pub entries_taken_back: Counter,
     /// Bytes that could not be read as a structure of the format.
     pub decode_errors: ByReason,
     /// Dead-letter records.
     pub dead_letter_records: ByReason,
     /// From handing a run to the producer to its acknowledgement.
     pub delivery_latency: Histogram,
-    /// From the time of a write to its acknowledgement by Kafka.
+    /// From the time of a write, as its own timestamp says, to its acknowledgement. Sampled: one entry at a time.
     pub end_to_end_latency: Histogram,
     delivery_failures: Family<Code, Counter>,
     /// Producers made anew.
@@ -148,18 +148,16 @@ pub struct Metrics {
     pub window_entries: Count,
     /// Round trip to a broker.
     pub kafka_rtt: Seconds,
+    /// When the client certificate for Kafka expires, seconds since 1970; 0 without one.
+    pub certificate_expiry: Count,
     /// How long a checkpoint took.
     pub checkpoint_duration: Histogram,
     /// Checkpoints that could not be saved.
     pub checkpoint_failures: Counter,
-    /// Times that the queue of file notifications was too small.
-    pub inotify_overflows: Counter,
-    /// Scans of `cdc_raw`.
-    pub rescans: Counter,
-    /// Times that an index was found empty, which is normal.
-    pub idx_empty_reads: Counter,
-    /// Times that an index held what it must not, or went back.
-    pub idx_invalid: Counter,
+    inotify_overflows: Counter,
+    rescans: Counter,
+    idx_empty_reads: Counter,
+    idx_invalid: Counter,
 }
 
 /// Registers while it makes.
@@ -183,7 +181,7 @@ impl Register {
         self.add(name, help, Counter::default())
     }
 
-    fn by_reason(&mut self, name: &str, help: &str, known: &[&'static str]) -> ByReason {
+    fn by_reason(&mut self, name: &str, help: &str, known: impl IntoIterator<Item = &'static str>) -> ByReason {
         let family = Family::<Reason, Counter>::default();
         for reason in known {
             drop(family.get_or_create(&Reason { reason }));
@@ -202,6 +200,7 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut all = Register(Registry::with_prefix(PREFIX));
         all.0.register("build", "This program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let gaps = GapKind::ALL.map(GapKind::word);
         let entries = all.add("entries", "Entries of commit-log segments, by what became of them", Family::default());
         Self {
             gauges: Gauges::new(&mut all),
@@ -210,15 +209,29 @@ impl Metrics {
             resurrected_segments: all.counter("resurrected_segments", "Finished segments that Cassandra linked again"),
             foreign_deletions: all.counter("foreign_deletions", "Unfinished segments that somebody else deleted"),
             lost_segments: all.counter("lost_segments", "Segments lost before they were published"),
-            gap_records: all.by_reason("gap_records", "Durable records of changes that can't be published", &GAPS),
+            gap_records: all.by_reason("gap_records", "Durable records of changes that can't be published", gaps),
             events_published: all.add("events_published", "Records acknowledged by Kafka", Family::default()),
             events: Counter::default(),
             event_bytes: all.counter("event_bytes", "Bytes of keys and values of records acknowledged by Kafka"),
             entries: Entries::of(&entries),
-            decode_errors: all.by_reason("decode_errors", "Damaged or unreadable structures in segments", &[]),
-            dead_letter_records: all.by_reason("dead_letter_records", "Dead-letter records", &DEAD_LETTERS),
-            delivery_latency: all.histogram("delivery_latency_seconds", "From sending to acknowledgement", 0.000_5, 18),
-            end_to_end_latency: all.histogram("end_to_end_latency_seconds", "From write to acknowledgement", 0.001, 24),
+            entries_taken_back: all.counter(
+                "entries_taken_back",
+                "Entries published from behind the last marker that Cassandra lost when it was killed",
+            ),
+            decode_errors: all.by_reason("decode_errors", "Damaged or unreadable structures in segments", []),
+            dead_letter_records: all.by_reason("dead_letter_records", "Dead-letter records", Rejected::reasons()),
+            delivery_latency: all.histogram(
+                "delivery_latency_seconds",
+                "From handing a run of records to the producer to its acknowledgement",
+                0.000_5,
+                18,
+            ),
+            end_to_end_latency: all.histogram(
+                "end_to_end_latency_seconds",
+                "From the timestamp of a write to its acknowledgement, sampled",
+                0.001,
+                24,
+            ),
             delivery_failures: all.add("delivery_failures", "Failed delivery reports", Family::default()),
             producer_rebuilds: all.counter("producer_rebuilds", "Kafka producers made anew after a failure"),
             isolation_runs: all.counter("isolation_runs", "Searches for the one record that Kafka refuses"),
@@ -226,7 +239,11 @@ impl Metrics {
             producer_queue_messages: all.count("producer_queue_messages", "Unacknowledged records"),
             producer_queue_bytes: all.count("producer_queue_bytes", "Bytes of unacknowledged records"),
             window_entries: all.count("window_entries", "Entries read and not acknowledged"),
-            kafka_rtt: all.seconds("kafka_rtt_seconds", "Round trip to the slowest broker"),
+            kafka_rtt: all.seconds("kafka_rtt_seconds", "Average round trip to the slowest broker"),
+            certificate_expiry: all.count(
+                "kafka_certificate_expiry_timestamp_seconds",
+                "When the client certificate for Kafka expires, seconds since 1970; 0 without one",
+            ),
             checkpoint_duration: all.histogram("checkpoint_duration_seconds", "Time to save progress", 0.001, 13),
             checkpoint_failures: all.counter("checkpoint_failures", "Checkpoints that could not be saved"),
             inotify_overflows: all.counter("inotify_overflows", "Overflows of the queue of file notifications"),
@@ -235,6 +252,14 @@ impl Metrics {
             idx_invalid: all.counter("idx_invalid", "Index files with an invalid content, or one that went back"),
             registry: all.0,
         }
+    }
+
+    /// What the keeper counted since the start, as its last scan has it.
+    pub fn set_scanned(&self, rescans: u64, counts: &Counts) {
+        raise(&self.rescans, rescans);
+        raise(&self.inotify_overflows, counts.overflows);
+        raise(&self.idx_empty_reads, counts.indexes.empty);
+        raise(&self.idx_invalid, counts.indexes.invalid.saturating_add(counts.indexes.backward));
     }
 
     /// Counts acknowledged records of a table, and the bytes of their keys and values.
@@ -278,11 +303,17 @@ impl Metrics {
     }
 }
 
+/// A counter of what somebody else counts from 0 on.
+fn raise(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::cdc_raw::IndexCounts;
     use crate::observe::status::{Hold, HoldReason, State};
 
     /// Names as dashboards and alerts use them, with type and labels.
@@ -306,20 +337,23 @@ mod tests {
         events_published_total counter keyspace=shop table=orders
         event_bytes_total counter
         entries_total counter outcome=published,not_cdc,filtered,dead_lettered
+        entries_taken_back_total counter
         decode_errors_total counter reason=entry
-        dead_letter_records_total counter reason=unknown-table,unknown-column,malformed,too-large
+        dead_letter_records_total counter reason=unknown-table,unknown-column,malformed,too-large,refused
         hold_state gauge reason=damage,invalid-index,unknown-version,missing-key,cdc-raw,schema,account,authorization,\
-            credentials,missing-topic,dead-letter-topic,unknown-error
+            credentials,missing-topic,dead-letter-topic,partitions-changed,unknown-error
         delivery_latency_seconds histogram
         end_to_end_latency_seconds histogram
         delivery_failures_total counter code=MessageTimedOut
         producer_rebuilds_total counter
         isolation_runs_total counter
+        partition_changes_total counter
         producer_queue_messages gauge
         producer_queue_bytes gauge
         window_entries gauge
         kafka_broker_up gauge
         kafka_rtt_seconds gauge
+        kafka_certificate_expiry_timestamp_seconds gauge
         checkpoint_duration_seconds histogram
         checkpoint_failures_total counter
         checkpoint_age_seconds gauge
@@ -329,7 +363,9 @@ mod tests {
         idx_invalid_total counter
         build_info info version=0.1.0
         config_last_reload_successful gauge
-        read_to_fallback gauge";
+        read_to_fallback gauge
+        problems gauge
+        damaged_gap_files gauge";
 
     /// One family of an OpenMetrics text.
     #[derive(Debug, Default)]
@@ -448,6 +484,19 @@ mod tests {
         assert_eq!(value(&found, "hold_state", "reason=\"damage\""), 1.0);
         assert_eq!(value(&found, "hold_state", "reason=\"schema\""), 0.0);
         assert_eq!(value(&found, "cdc_raw_time_to_full_seconds", ""), 10.5);
+    }
+
+    #[test]
+    fn what_the_keeper_counts_is_taken_over_as_it_stands() {
+        let metrics = filled();
+        let mut counts = Counts { overflows: 1, ..Counts::default() };
+        counts.indexes = IndexCounts { empty: 5, invalid: 2, backward: 1 };
+        metrics.set_scanned(6, &counts);
+        counts.indexes.empty = 7;
+        metrics.set_scanned(7, &counts);
+        let found = families(&metrics, &Status::default());
+        let names = ["rescans", "inotify_overflows", "idx_empty_reads", "idx_invalid"];
+        assert_eq!(names.map(|name| value(&found, name, "")), [7.0, 1.0, 7.0, 3.0]);
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub mod systemd;
 pub use self::health::{ACKNOWLEDGEMENT, BEAT, Condition, Health, Part};
 pub use self::metrics::{ByReason, Count, Entries, Metrics, PREFIX, Seconds};
 pub use self::status::{
-    CdcRaw, Checkpoint, Counters, Hold, HoldReason, Identity, Kafka, Lag, ReadTo, Report, SEGMENTS_LISTED, Schema,
-    SegmentCounts, SegmentState, SegmentStatus, Spool, State, Status,
+    CdcRaw, Checkpoint, Counters, Hold, HoldReason, Identity, Kafka, Lag, PROBLEMS_LISTED, ReadTo, Report,
+    SEGMENTS_LISTED, Schema, SegmentCounts, SegmentState, SegmentStatus, Spool, State, Status,
 };
 
 /// A part that is not at work.

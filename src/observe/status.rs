@@ -12,6 +12,9 @@ use crate::kafka;
 /// Segments listed one by one, oldest first; the others are in [`SegmentCounts`] only.
 pub const SEGMENTS_LISTED: usize = 100;
 
+/// Problems listed; more of them tell nothing new.
+pub const PROBLEMS_LISTED: usize = 20;
+
 /// The agent at one moment. Ages are those of the moment when it was set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -44,6 +47,10 @@ pub struct Status {
     pub schema: Option<Schema>,
     /// Progress on disk.
     pub checkpoint: Checkpoint,
+    /// What is wrong beside a hold, and what to do about each, the first [`PROBLEMS_LISTED`] of it.
+    pub problems: Vec<String>,
+    /// Files in the state directory that should hold a gap record, and don't.
+    pub damaged_gap_files: u64,
     /// What a person should do now; empty: nothing.
     pub next_action: String,
 }
@@ -417,6 +424,22 @@ impl Status {
             if self.segments.len() < SEGMENTS_LISTED {
                 self.segments.push(segment);
             }
+        }
+    }
+
+    /// Takes over what is wrong.
+    pub fn set_problems(&mut self, problems: impl Iterator<Item = String>) {
+        self.problems.clear();
+        let mut more = 0_usize;
+        for problem in problems {
+            if self.problems.len() < PROBLEMS_LISTED {
+                self.problems.push(problem);
+            } else {
+                more = more.saturating_add(1);
+            }
+        }
+        if more > 0 {
+            self.problems.push(format!("{more} more problems; these come first"));
         }
     }
 

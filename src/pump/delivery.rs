@@ -137,16 +137,25 @@ impl Delivery {
             make().and_then(|settings| Publisher::connect(&KafkaSettings { pinned: partitions.pinned(), ..settings }));
         match connected {
             Ok(mut publisher) => {
-                let observe = Arc::clone(&self.observe);
-                publisher.on_wait(move |_| {
-                    observe.beat(Part::Pump);
-                    if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                });
+                self.observe_publisher(&mut publisher);
                 self.sink = Some(Sink::Kafka(Box::new(KafkaSink::new(publisher))));
                 Ok(())
             }
             Err(error) => Err(hold_for(&error)?.into()),
         }
+    }
+
+    fn observe_publisher(&self, publisher: &mut Publisher) {
+        let observe = Arc::clone(&self.observe);
+        publisher.on_wait(move |_| {
+            observe.beat(Part::Pump);
+            if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let observe = Arc::clone(&self.observe);
+        publisher.on_delivered(move |took| observe.metrics.delivery_latency.observe(took.as_secs_f64()));
+        let observe = Arc::clone(&self.observe);
+        publisher.on_report_turn(move || observe.beat(Part::Reports));
+        self.observe.metrics.certificate_expiry.set(publisher.certificate_expires().unwrap_or(0));
     }
 
     /// Looks whether topics have other partitions than before.
@@ -168,7 +177,9 @@ impl Delivery {
     /// Says what to wait for before that.
     pub(super) fn recover(&mut self, error: KafkaError) -> Result<Option<Hold>, Trouble> {
         let action = error.action();
-        self.observe.metrics.add_delivery_failure(&error.word());
+        if !matches!(error, KafkaError::Interrupted) {
+            self.observe.metrics.add_delivery_failure(&error.word());
+        }
         let fatal = self.publisher().is_some_and(|publisher| publisher.is_fatal());
         self.collect_reports();
         let hold = match action {
@@ -176,7 +187,6 @@ impl Delivery {
                 self.isolate(action, &error)?;
                 None
             }
-            Action::Rewind if matches!(error, KafkaError::Interrupted) => None,
             Action::Rewind | Action::Wait | Action::Absorbed => None,
             Action::Fatal => Some(Hold::new(Reason::Kafka, error.to_string()).for_at_least(REBUILD)),
             Action::Hold(_) | Action::Credentials => Some(hold_for(&error)?),
@@ -189,6 +199,8 @@ impl Delivery {
             Some(_) => {
                 self.observe.metrics.producer_rebuilds.inc();
                 self.sink = None;
+                // Its thread is gone with it.
+                self.observe.leave(Part::Reports);
             }
             None => {}
         }

@@ -4,8 +4,12 @@
 //! gap record of bytes that are given up. Does not own: where entries come from (`segment`), their records (`line`).
 
 use std::ops::Range;
+use std::time::Instant;
 
-use cassandra_commitlog::{Codec, Descriptor, Entry, FileOffset, FormatVersion, Position, Structure};
+use cassandra_commitlog::{
+    Cause, Codec, DecodeError, Descriptor, Entry, FileOffset, FormatVersion, LogOffset, MutationError, Place, Position,
+    Structure,
+};
 use cassandra_event::GapKind;
 use cassandra_progress::{Checkpoint, Ledger, Outcome, Refused};
 
@@ -14,9 +18,10 @@ use super::hold::{Hold, Reason};
 use super::reading::Reading;
 use super::schema::SchemaSource;
 use super::{PumpError, Trouble};
+use crate::fault;
 use crate::gaps::{GapLog, GapRecord};
-use crate::line::{Done, Line};
-use crate::observe::{HoldReason, Observe};
+use crate::line::{Done, Line, Rejected};
+use crate::observe::{HoldReason, Observe, Part};
 use crate::sink::Sink;
 use crate::walk::Damage;
 
@@ -31,6 +36,31 @@ pub(super) struct Intake<'p> {
     pub(super) gaps: Option<&'p GapLog>,
     pub(super) observe: &'p Observe,
     pub(super) events: &'p mut u64,
+    pub(super) probe: &'p mut Option<Probe>,
+}
+
+/// One entry whose way from its write to its acknowledgement is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Probe {
+    position: Position,
+    /// Microseconds since 1970.
+    written: i64,
+}
+
+/// An older timestamp was chosen by a client: it says nothing of how long we took.
+const OLDEST_WRITE: i64 = 30 * 24 * 3600 * 1_000_000;
+
+impl Probe {
+    /// Whether it is acknowledged, where everything up to this position is.
+    pub(super) fn passed(&self, acknowledged: Position) -> bool {
+        acknowledged.segment == self.position.segment && acknowledged.offset >= self.position.offset
+    }
+
+    /// Seconds from the write to this moment, microseconds since 1970.
+    pub(super) fn seconds_until(&self, now: i64) -> Option<f64> {
+        let micros = now.saturating_sub(self.written).max(0);
+        (micros < OLDEST_WRITE).then(|| micros as f64 / 1e6)
+    }
 }
 
 impl Intake<'_> {
@@ -81,6 +111,10 @@ impl Intake<'_> {
     ) -> Result<(), Trouble> {
         let position = Position { segment: reading.segment.name().id, offset: entry.end() };
         self.isolation.at = Some(position);
+        if self.probe.is_none() {
+            self.line.ask_written();
+        }
+        fault::point("send.entry").map_err(PumpError::Write)?;
         let done = match self.isolation.refused(position) {
             Some(detail) => {
                 let detail = detail.to_owned();
@@ -88,7 +122,14 @@ impl Intake<'_> {
             }
             None => self.decode(reading, version, entry)?,
         };
+        if let Some(written) = self.line.take_written() {
+            *self.probe = Some(Probe { position, written });
+        }
+        fault::point("send.entered").map_err(PumpError::Write)?;
         if let Some(rejected) = &done.rejected {
+            if let Rejected::Undecodable(MutationError::Malformed(error)) = rejected {
+                self.observe.metrics.decode_errors.inc(error.structure.words());
+            }
             let reason = rejected.reason();
             tracing::warn!(segment = %reading.segment, %position, reason, "dead-lettered: {rejected}");
             self.observe.metrics.dead_letter_records.inc(reason);
@@ -101,6 +142,66 @@ impl Intake<'_> {
             self.isolation.passed();
         }
         Ok(())
+    }
+
+    /// Whether others must have their turn before more is read: the slice is over, or enough is on its way.
+    pub(super) fn must_pause(&self, slice: Instant) -> bool {
+        self.observe.beat(Part::Pump);
+        Instant::now() >= slice || self.ledger.is_full() || self.sink.is_crowded()
+    }
+
+    /// Damaged bytes: held at, or put aside.
+    pub(super) fn damage(
+        &mut self,
+        reading: &mut Reading,
+        descriptor: &Descriptor,
+        file: &[u8],
+        section: &Range<FileOffset>,
+        damage: &Damage,
+        salvage: bool,
+    ) -> Result<(), Trouble> {
+        self.count_damage(reading, &damage.error, damage.from);
+        if !salvage {
+            return Err(Hold::damaged(reading, damage).into());
+        }
+        self.salvage(reading, descriptor, file, section, damage)
+    }
+
+    /// A header that can't be read: nothing of the segment can be, whatever the configuration says.
+    pub(super) fn unreadable(&self, reading: &mut Reading, error: &DecodeError) -> Hold {
+        self.count_damage(reading, error, LogOffset(0));
+        let segment = &reading.segment;
+        Hold::new(Reason::Held(HoldReason::Damage), format!("{segment}: {error}")).at(segment.name(), LogOffset(0))
+    }
+
+    /// A chain that ends before a place that it had reached once.
+    pub(super) fn short(
+        &mut self,
+        reading: &mut Reading,
+        file: &[u8],
+        end: LogOffset,
+        salvage: bool,
+    ) -> Result<(), Trouble> {
+        let cause = Cause::Broken("the chain ends before a place that it had reached");
+        let error = DecodeError { at: Place::Log(end), structure: Structure::CdcIndex, cause };
+        let descriptor = Descriptor::parse(file).map_err(|error| self.unreadable(reading, &error))?;
+        self.damage(
+            reading,
+            &descriptor,
+            file,
+            &(FileOffset(0)..FileOffset(0)),
+            &Damage { error, from: end, to: None },
+            salvage,
+        )?;
+        reading.highest = end;
+        Ok(())
+    }
+
+    /// Counts damage, once.
+    pub(super) fn count_damage(&self, reading: &mut Reading, error: &DecodeError, at: LogOffset) {
+        if reading.is_newly_damaged(at) {
+            self.observe.metrics.decode_errors.inc(error.structure.words());
+        }
     }
 
     fn count(&self, outcome: Outcome) {
@@ -126,7 +227,7 @@ impl Intake<'_> {
     }
 
     /// Puts damaged bytes aside: with a gap record first, because nothing else says that they are missing.
-    pub(super) fn salvage(
+    fn salvage(
         &mut self,
         reading: &Reading,
         descriptor: &Descriptor,
@@ -174,5 +275,23 @@ impl Trouble {
     pub(super) fn dead_letter(position: Position, detail: &str) -> Self {
         let detail = format!("the dead letter of the entry at {position} is refused: {detail}");
         Hold::new(Reason::Held(HoldReason::DeadLetterTopic), detail).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cassandra_commitlog::SegmentId;
+
+    use super::*;
+
+    #[test]
+    fn a_probe_measures_from_the_write_to_the_acknowledgement_of_its_entry() {
+        let at = |segment, offset| Position { segment: SegmentId(segment), offset: LogOffset(offset) };
+        let probe = Probe { position: at(7, 100), written: 5_000_000 };
+        assert!(probe.passed(at(7, 100)) && probe.passed(at(7, 101)));
+        assert!(!probe.passed(at(7, 99)) && !probe.passed(at(8, 200)));
+        assert_eq!(probe.seconds_until(7_500_000), Some(2.5));
+        assert_eq!(probe.seconds_until(4_000_000), Some(0.0), "a client's clock runs ahead");
+        assert_eq!(probe.seconds_until(5_000_000 + OLDEST_WRITE), None);
     }
 }

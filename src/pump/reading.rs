@@ -8,8 +8,10 @@ use std::time::Instant;
 use cassandra_commitlog::{CdcIndex, LogOffset, SegmentName};
 use cassandra_progress::{Mismatch, Outcome, SegmentRecord, SegmentState, Tally};
 
+use super::hold::{Hold, Reason};
 use crate::lifecycle::{self, Extent, ReadTo, Sighting};
 use crate::line::Segment;
+use crate::observe::HoldReason;
 use crate::tail::OpenEnd;
 use crate::walk::Marker;
 
@@ -33,9 +35,17 @@ pub(super) struct Reading {
     pub(super) read_to: Option<ReadTo>,
     pub(super) open_end: Option<OpenEnd>,
     pub(super) has_section: bool,
-    /// The highest number that a growing index has named.
+    /// What the chain is known to have reached: a growing index has named it, or it is acknowledged and was not read early.
     pub(super) highest: LogOffset,
     pub(super) index: Option<CdcIndex>,
+    /// The file's number in the record.
+    pub(super) inode: u64,
+    /// Damage that is counted already: a hold is tried again and again.
+    damaged: Option<LogOffset>,
+    /// Whether anything behind its last marker was published.
+    pub(super) early: bool,
+    /// Why its account does not close. It stays so.
+    pub(super) fault: Option<Hold>,
     server_holds: bool,
     since: Instant,
 }
@@ -53,17 +63,22 @@ impl Reading {
             read_to: None,
             open_end: None,
             has_section: false,
-            highest: LogOffset(0),
+            highest: if record.early { LogOffset(0) } else { record.acknowledged() },
             index: None,
+            early: record.early,
+            fault: None,
+            inode: record.inode,
+            damaged: None,
             server_holds: true,
             since: Instant::now(),
         }
     }
 
-    /// Takes the reading back to what is acknowledged. A segment that is finished stays so. One that is only acknowledged
-    /// to its end is walked again: what would have finished it was given up with what is taken back behind it.
+    /// Takes the reading back to what is acknowledged. Where that is all that was read nothing changes; but one that is read
+    /// to its end and not finished is walked again: what would have finished it is given up with what is taken back.
     pub(super) fn restart(&mut self, record: &SegmentRecord) {
-        if record.state() == SegmentState::Finished {
+        let stays = self.end.is_none() || record.state() == SegmentState::Finished;
+        if stays && record.acknowledged() >= self.read {
             return;
         }
         self.begin_again();
@@ -74,6 +89,14 @@ impl Reading {
     /// Walks it from its first section again, next time; what went to the line stays there.
     pub(super) fn begin_again(&mut self) {
         (self.next, self.framed, self.done, self.open_end) = (None, 0, None, None);
+    }
+
+    /// How far it can be read, as far as that is known.
+    pub(super) fn readable(&self) -> LogOffset {
+        let named = self.index.map_or(LogOffset(0), |index| match index {
+            CdcIndex::Growing(number) | CdcIndex::Sealed(number) => number,
+        });
+        self.end.unwrap_or_else(|| named.max(self.read))
     }
 
     /// Notes what was seen of it.
@@ -87,6 +110,23 @@ impl Reading {
         if let Some(CdcIndex::Growing(number)) = index {
             self.highest = self.highest.max(number);
         }
+    }
+
+    /// Whether damage at this position is met for the first time.
+    pub(super) fn is_newly_damaged(&mut self, at: LogOffset) -> bool {
+        self.damaged.replace(at) != Some(at)
+    }
+
+    /// Its account does not close, and won't.
+    pub(super) fn refuse(&mut self, mismatch: &Mismatch, acknowledged: LogOffset) -> Hold {
+        let name = self.segment.name();
+        let hold = Hold::new(Reason::Held(HoldReason::Account), format!("{name}: {mismatch}")).at(name, acknowledged);
+        self.fault.insert(hold).clone()
+    }
+
+    /// Entries that were published, and that the chain does not hold.
+    pub(super) fn taken_back(&self) -> u64 {
+        self.entries().saturating_sub(self.framed)
     }
 
     /// Whether it may count as ended soon, if it stays as it is.
@@ -121,9 +161,9 @@ impl Reading {
         }
     }
 
-    /// Whether anything in it can be, or was, a change of a CDC table.
+    /// Whether anything in it can be, or was, a change of a CDC table, or its time is over: a spare is none of these.
     pub(super) fn is_in_use(&self, record: &SegmentRecord) -> bool {
-        self.index.is_some() || self.framed > 0 || record.acknowledged() > LogOffset(0)
+        !self.server_holds || self.index.is_some() || self.framed > 0 || record.acknowledged() > LogOffset(0)
     }
 
     /// The closed account, if all of it is acknowledged.
@@ -136,31 +176,52 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
-    use cassandra_commitlog::{Position, SegmentId};
-    use cassandra_progress::{Identity, Ledger, Window};
+    use cassandra_progress::Identity;
 
     use super::*;
+
+    fn reading() -> Reading {
+        let name = SegmentName::parse("CommitLog-7-1.log").unwrap();
+        let identity = Identity { segment: name.id, first_entry_crc: None };
+        Reading::new(name, &SegmentRecord::new(identity, name.to_string(), 1, 2))
+    }
+
+    #[test]
+    fn damage_is_new_once() {
+        let mut reading = reading();
+        assert!(reading.is_newly_damaged(LogOffset(5)) && !reading.is_newly_damaged(LogOffset(5)));
+        reading.begin_again();
+        assert!(!reading.is_newly_damaged(LogOffset(5)), "a hold tries again");
+        assert!(reading.is_newly_damaged(LogOffset(9)));
+    }
+
+    #[test]
+    fn what_a_killed_server_took_back_is_what_the_chain_lacks() {
+        let mut reading = reading();
+        for end in [100, 200, 300] {
+            reading.count(LogOffset(end), Outcome::Published);
+        }
+        (reading.framed, reading.end) = (3, Some(LogOffset(300)));
+        assert_eq!(reading.taken_back(), 0);
+        (reading.framed, reading.end) = (2, Some(LogOffset(200)));
+        assert_eq!(reading.taken_back(), 1);
+    }
 
     /// A segment without changes is read to its end behind one whose records are on their way, and all of that is taken
     /// back: it is acknowledged, but nothing has finished it yet.
     #[test]
-    fn only_what_is_finished_is_not_walked_again() {
-        let name = SegmentName::parse("CommitLog-7-5.log").unwrap();
-        let end = LogOffset(300);
-        let identity = Identity { segment: SegmentId(5), first_entry_crc: Some(1) };
-        let mut record = SegmentRecord::new(identity, name.to_string(), 1, 2);
-        let mut ledger = Ledger::new(Window::default());
-        ledger.read_to(Position { segment: SegmentId(5), offset: end }, Outcome::NotCdc);
-        record.acknowledge(&ledger.watermark().unwrap()).unwrap();
-
-        let mut reading = Reading::new(name, &record);
-        (reading.framed, reading.end, reading.done) = (1, Some(end), Some(Extent::Ended));
+    fn what_is_read_to_its_end_and_not_finished_is_walked_again() {
+        let mut reading = reading();
+        let name = reading.segment.name();
+        let mut record =
+            SegmentRecord::new(Identity { segment: name.id, first_entry_crc: None }, name.to_string(), 1, 2);
+        (reading.end, reading.done) = (Some(LogOffset(0)), Some(Extent::Ended));
         reading.restart(&record);
         assert_eq!((reading.end, reading.done), (None, None));
 
-        (reading.framed, reading.end, reading.done) = (1, Some(end), Some(Extent::Ended));
+        (reading.end, reading.done) = (Some(LogOffset(0)), Some(Extent::Ended));
         record.finish(reading.account(&record).unwrap().unwrap()).unwrap();
         reading.restart(&record);
-        assert_eq!((reading.end, reading.done), (Some(end), Some(Extent::Ended)));
+        assert_eq!((reading.end, reading.done), (Some(LogOffset(0)), Some(Extent::Ended)));
     }
 }

@@ -5,14 +5,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::CdcIndex;
+use cassandra_commitlog::{CdcIndex, SegmentId};
 use cassandra_progress::{SegmentRecord, SegmentState as Recorded};
 use jiff::Timestamp;
 
 use super::Pump;
 use super::hold::Reason;
+use crate::gaps::GapLog;
 use crate::interrupt;
-use crate::keeper::Scan;
+use crate::keeper::{Scan, View};
 use crate::lifecycle::ReadTo;
 use crate::observe::{
     CdcRaw, Checkpoint, Hold, Identity, Kafka, Lag, SegmentState, SegmentStatus, Spool, State, Status,
@@ -101,6 +102,7 @@ impl Pump {
         }
         self.report.shown = Some(Instant::now());
         self.count_published();
+        self.observe.metrics.set_scanned(scan.number, &scan.counts);
         let kafka = self.kafka_status();
         let mut status = Status {
             state,
@@ -124,8 +126,18 @@ impl Pump {
             },
             ..Status::default()
         };
-        status.set_segments(self.checkpoint.segments.iter().map(|record| self.segment_status(record, scan)));
-        status.next_action = status.hold.as_ref().map(|hold| hold.next_action.clone()).unwrap_or_default();
+        let views: HashMap<SegmentId, &View> = scan.segments.iter().map(|view| (view.name.id, view)).collect();
+        let records = self.checkpoint.segments.iter();
+        status.set_segments(records.map(|record| {
+            let view = views.get(&record.identity().segment).copied();
+            self.segment_status(record, view)
+        }));
+        let damaged = self.gaps.as_ref().map(GapLog::damaged).unwrap_or_default();
+        status.damaged_gap_files = damaged.len() as u64;
+        let scanned = scan.problems.iter().cloned().chain(scan.foreign.iter().map(ToString::to_string));
+        status.set_problems(damaged.iter().map(ToString::to_string).chain(scanned));
+        let hold = status.hold.as_ref().map(|hold| &hold.next_action);
+        status.next_action = hold.or(status.problems.first()).cloned().unwrap_or_default();
         self.observe.metrics.window_entries.set(self.delivery.ledger.window_entries());
         self.observe.set_status(status);
     }
@@ -135,12 +147,13 @@ impl Pump {
             _ if interrupt::came() => State::Draining,
             Some(Reason::Held(_)) => State::Held,
             Some(Reason::Kafka) => State::WaitingForKafka,
+            None if self.undeletable.is_some() => State::Held,
             None => State::Running,
         }
     }
 
     fn hold_status(&self) -> Option<Hold> {
-        let hold = self.hold.as_ref()?;
+        let hold = self.any_hold()?;
         let Reason::Held(reason) = hold.reason else { return None };
         Some(Hold {
             reason,
@@ -192,9 +205,12 @@ impl Pump {
             return None;
         }
         let last_error = self.hold.as_ref().filter(|hold| hold.reason == Reason::Kafka).map(|hold| hold.detail.clone());
-        let (mut connected, mut in_flight, mut complaint) = (false, 0, None);
+        let (mut connected, mut in_flight, mut bytes, mut complaint) = (false, 0, 0, None);
         if let Some(publisher) = self.delivery.publisher() {
-            in_flight = publisher.outstanding();
+            (in_flight, bytes) = (publisher.outstanding(), publisher.outstanding_bytes());
+            if let Some(round_trip) = publisher.round_trip() {
+                self.observe.metrics.kafka_rtt.set(round_trip.as_secs_f64());
+            }
             complaint = publisher.last_event().map(|event| event.reason);
             connected = true;
             let reported = publisher.reported();
@@ -203,6 +219,7 @@ impl Pump {
             }
         }
         self.observe.metrics.producer_queue_messages.set(in_flight);
+        self.observe.metrics.producer_queue_bytes.set(bytes);
         Some(Kafka {
             connected,
             in_flight,
@@ -211,10 +228,9 @@ impl Pump {
         })
     }
 
-    fn segment_status(&self, record: &SegmentRecord, scan: &Scan) -> SegmentStatus {
+    fn segment_status(&self, record: &SegmentRecord, view: Option<&View>) -> SegmentStatus {
         let id = record.identity().segment;
         let reading = self.readings.get(&id);
-        let view = scan.segments.iter().find(|view| view.name.id == id);
         let held = self.hold.as_ref().filter(|hold| hold.segment.is_some_and(|name| name.id == id));
         let state = match record.state() {
             Recorded::Finished => SegmentState::Finished,

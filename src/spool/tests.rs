@@ -46,6 +46,24 @@ fn is_root() -> bool {
 }
 
 #[test]
+fn what_a_killed_probe_left_is_no_segment_and_goes() {
+    let folders = Folders::new();
+    let segment = folders.raw().join(log(1));
+    fs::write(&segment, "x").unwrap();
+    let left = |number| folders.spool().join(format!("{PROBE}{number}"));
+    let spool = folders.open().unwrap();
+    fs::hard_link(&segment, left(1)).unwrap();
+    assert_eq!(spool.scan().unwrap().len(), 0);
+    drop(spool);
+    let spool = folders.open().unwrap();
+    assert!(!left(1).exists() && segment.exists());
+    assert_eq!(fs::metadata(&segment).unwrap().nlink(), 1, "nobody else seems to write it");
+    drop(spool);
+    assert_eq!(Spool::probe(&folders.spool(), &folders.raw()).unwrap(), Some(name(1)));
+    assert_eq!(fs::read_dir(folders.spool()).unwrap().count(), 0);
+}
+
+#[test]
 fn it_is_made_for_its_owner_alone_and_locked() {
     let folders = Folders::new();
     let spool = folders.open().unwrap();

@@ -36,9 +36,10 @@ pub enum Structure {
     ComplexColumn,
 }
 
-impl fmt::Display for Structure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Structure {
+    /// Its name in words.
+    pub const fn words(self) -> &'static str {
+        match self {
             Self::SegmentName => "segment name",
             Self::CdcIndex => "CDC index",
             Self::Descriptor => "descriptor",
@@ -61,7 +62,13 @@ impl fmt::Display for Structure {
             Self::ColumnSubset => "column subset",
             Self::Cell => "cell",
             Self::ComplexColumn => "complex column",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Structure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
     }
 }
 

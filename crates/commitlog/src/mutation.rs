@@ -54,12 +54,16 @@ pub enum MutationError {
 }
 
 impl MutationError {
+    /// All reasons.
+    pub const REASONS: [&'static str; 3] = ["unknown-table", "unknown-column", "malformed"];
+
     /// The reason in one word, for dead letters and metrics.
     pub fn reason(&self) -> &'static str {
+        let [unknown_table, unknown_column, malformed] = Self::REASONS;
         match self {
-            Self::UnknownTable { .. } => "unknown-table",
-            Self::UnknownColumn { .. } => "unknown-column",
-            Self::Malformed(_) => "malformed",
+            Self::UnknownTable { .. } => unknown_table,
+            Self::UnknownColumn { .. } => unknown_column,
+            Self::Malformed(_) => malformed,
         }
     }
 }

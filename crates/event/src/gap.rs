@@ -22,6 +22,9 @@ pub enum GapKind {
 }
 
 impl GapKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::SegmentDeleted, Self::DamagedBytes, Self::SpoolReleased, Self::IndexWithoutLog];
+
     /// The word in records.
     pub const fn word(self) -> &'static str {
         match self {

@@ -50,6 +50,15 @@ fn story() -> Timeline {
     timeline
 }
 
+/// From this place on, and all of the segments behind it.
+fn again(segment: i64, offset: u32) -> impl Fn(SegmentId) -> Option<LogOffset> {
+    move |id| match rank(id).cmp(&rank(SegmentId(segment))) {
+        std::cmp::Ordering::Less => None,
+        std::cmp::Ordering::Equal => Some(LogOffset(offset)),
+        std::cmp::Ordering::Greater => Some(LogOffset(0)),
+    }
+}
+
 fn rank(id: SegmentId) -> Option<usize> {
     [7, 9, 8].iter().position(|known| *known == id.0)
 }
@@ -65,7 +74,7 @@ fn the_schema_goes_back_to_any_place() {
         (8, 50, Some("e")),
     ] {
         let mut timeline = story();
-        timeline.rewind(rank, (SegmentId(segment), LogOffset(offset)));
+        timeline.rewind(again(segment, offset));
         assert_eq!(clustering(&timeline).as_deref(), expected, "{segment}/{offset}");
     }
 }
@@ -73,7 +82,7 @@ fn the_schema_goes_back_to_any_place() {
 #[test]
 fn what_is_read_again_is_applied_again() {
     let mut timeline = story();
-    timeline.rewind(rank, (SegmentId(7), LogOffset(0)));
+    timeline.rewind(again(7, 0));
     assert!(timeline.is_empty());
     assert!(timeline.apply(at(7, 100), create(10)) && timeline.apply(at(9, 50), rename("c", "d", 20)));
     assert_eq!(clustering(&timeline).as_deref(), Some("d"));
@@ -81,10 +90,20 @@ fn what_is_read_again_is_applied_again() {
 
 #[test]
 fn changes_of_finished_segments_hold() {
-    let only = |id: SegmentId| (id.0 == 8).then_some(0);
     let mut timeline = story();
-    timeline.rewind(only, (SegmentId(8), LogOffset(0)));
+    timeline.rewind(|id| (id.0 == 8).then_some(LogOffset(0)));
     assert_eq!(clustering(&timeline).as_deref(), Some("d"));
+    assert_eq!(timeline.len(), 2);
+}
+
+/// A segment of which all is acknowledged stays open as long as its server may write to it; those behind it go on at
+/// their own places.
+#[test]
+fn changes_behind_the_places_of_several_open_segments_hold() {
+    let mut timeline = story();
+    timeline.rewind(|id| Some(LogOffset(if id.0 == 8 { 49 } else { 1000 })));
+    assert_eq!((clustering(&timeline).as_deref(), timeline.len()), (Some("d"), 2));
+    timeline.rewind(|_| Some(LogOffset(1000)));
     assert_eq!(timeline.len(), 2);
 }
 
@@ -93,7 +112,7 @@ fn the_past_is_forgotten_behind_the_watermark() {
     let mut timeline = story();
     timeline.forget_before(rank, (SegmentId(9), LogOffset(50)));
     assert_eq!(timeline.len(), 1);
-    timeline.rewind(rank, (SegmentId(9), LogOffset(50)));
+    timeline.rewind(again(9, 50));
     assert_eq!(clustering(&timeline).as_deref(), Some("d"));
     assert!(timeline.is_empty());
 }
@@ -106,7 +125,7 @@ fn pulled_rows_hold_everywhere() {
     timeline.apply(at(9, 50), changes(json!([{"table": "keyspaces", "key": ["ks"], "written": 5}])));
     assert!(timeline.merge(&node.rows(), 100));
     assert!(!timeline.merge(&node.rows(), 200));
-    timeline.rewind(rank, (SegmentId(7), LogOffset(0)));
+    timeline.rewind(again(7, 0));
     assert_eq!(clustering(&timeline).as_deref(), Some("c"));
 }
 
@@ -119,7 +138,7 @@ fn it_is_kept_in_a_file() {
     timeline.save().unwrap();
     let mut loaded = Timeline::load(&path).unwrap().unwrap();
     assert_eq!((loaded.rows(), loaded.len()), (timeline.rows(), 3));
-    loaded.rewind(rank, (SegmentId(9), LogOffset(50)));
+    loaded.rewind(again(9, 50));
     assert_eq!(clustering(&loaded).as_deref(), Some("d"));
     // Nothing is written where nothing changed.
     std::fs::remove_file(&path).unwrap();

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use cassandra_commitlog::SegmentName;
 use rustix::fs::Access;
-use rustix::io::Errno;
 
 use super::Report;
 use crate::config::Config;
+use crate::spool::{Spool, SpoolError};
 
 const RAW: &str = "cdc_raw";
 const FILE_SYSTEM: &str = "file system";
@@ -37,11 +37,11 @@ pub(super) fn look(config: &Config, report: &mut Report) {
             return report.fail(RAW, format!("{}: {error}", raw.display()), fix);
         }
     };
-    let segment = contents(raw, &metadata, report);
+    contents(raw, &metadata, report);
     file_system(raw, report);
     if config.spool.enabled {
         free_space(config, report);
-        spool(config, &metadata, segment.as_deref(), report);
+        spool(config, report);
     } else {
         let found = "off: a segment that somebody else deletes before it is published is lost, with a gap record";
         report.ok(SPOOL, found);
@@ -60,15 +60,14 @@ fn segments(raw: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether all in `cdc_raw` can be read and deleted. Gives one of its segments.
-fn contents(raw: &Path, metadata: &Metadata, report: &mut Report) -> Option<PathBuf> {
+/// Whether all in `cdc_raw` can be read and deleted.
+fn contents(raw: &Path, metadata: &Metadata, report: &mut Report) {
     let who = user(rustix::process::geteuid().as_raw());
-    let mut paths = match segments(raw) {
+    let paths = match segments(raw) {
         Ok(paths) => paths,
         Err(error) => {
             let fix = format!("run as {}, the directory's owner", user(metadata.uid()));
-            report.fail(RAW, format!("{who} can't read {}: {error}", raw.display()), fix);
-            return None;
+            return report.fail(RAW, format!("{who} can't read {}: {error}", raw.display()), fix);
         }
     };
     let before = report.0.len();
@@ -76,7 +75,6 @@ fn contents(raw: &Path, metadata: &Metadata, report: &mut Report) -> Option<Path
         let fix = format!("run as {}, or give that user's group write access to the directory", user(metadata.uid()));
         report.fail(RAW, format!("{who} can't delete from {}: {}", raw.display(), io::Error::from(error)), fix);
     }
-    let count = paths.len();
     for path in &paths {
         if let Some((found, fix)) = of_segment(path, metadata) {
             report.fail(RAW, found, fix);
@@ -89,9 +87,8 @@ fn contents(raw: &Path, metadata: &Metadata, report: &mut Report) -> Option<Path
         report.warn(RAW, format!("it belongs to {owner}, and this runs as {who}"), fix);
     }
     if report.0.len() == before {
-        report.ok(RAW, format!("{}, {count} segments", raw.display()));
+        report.ok(RAW, format!("{}, {} segments", raw.display(), paths.len()));
     }
-    paths.pop()
 }
 
 /// What is wrong with a segment, if anything is, and what to do.
@@ -147,65 +144,35 @@ fn free_space(config: &Config, report: &mut Report) {
     }
 }
 
-fn spool(config: &Config, raw: &Metadata, segment: Option<&Path>, report: &mut Report) {
+/// Whether segments can be linked into the spool, tried as the agent would.
+fn spool(config: &Config, report: &mut Report) {
     let directory = &config.spool.directory;
     let shown = directory.display();
-    let there = directory.exists();
     // The agent makes it; what can be said before is where it would be.
-    let place = if there { Some(directory.as_path()) } else { directory.parent() };
-    let Some((place, metadata)) = place.and_then(|place| Some((place.canonicalize().ok()?, fs::metadata(place).ok()?)))
-    else {
+    let there = directory.exists();
+    let place = if there { Some(directory.as_path()) } else { directory.parent().filter(|parent| parent.is_dir()) };
+    let Some(place) = place else {
         return report.fail(SPOOL, format!("{shown}: the directory above it does not exist"), "set spool.directory");
     };
-    if config.cassandra.cdc_raw.canonicalize().is_ok_and(|raw| place.starts_with(raw)) {
-        let fix = "set spool.directory to a sibling of cdc_raw: Cassandra counts everything below cdc_raw";
-        return report.fail(SPOOL, format!("{shown} leads into cdc_raw"), fix);
-    }
-    if metadata.dev() != raw.dev() {
-        let fix = "set spool.directory to a sibling of cdc_raw: hard links don't leave a file system";
-        return report.fail(SPOOL, format!("{shown} is on another file system than cdc_raw (EXDEV)"), fix);
-    }
-    if let Err(error) = rustix::fs::access(&place, Access::WRITE_OK | Access::EXEC_OK) {
+    if let Err(error) = rustix::fs::access(place, Access::WRITE_OK | Access::EXEC_OK) {
         let found = format!("{}: {}", place.display(), io::Error::from(error));
         return report.fail(SPOOL, found, format!("make {shown} writable for the user who runs the agent"));
     }
-    match segment {
-        Some(segment) if there => match probe(segment, directory) {
-            Ok(()) => report.ok(SPOOL, format!("{shown}: segments can be linked there")),
-            Err((found, fix)) => report.fail(SPOOL, found, fix),
-        },
-        Some(_) => report.ok(SPOOL, format!("{shown} is not there yet: the agent makes it")),
-        None => report.ok(SPOOL, format!("{shown}: there is no segment yet to try a link with")),
+    let missing = if there { "" } else { " (it is not there yet: the agent makes it)" };
+    match Spool::probe(directory, &config.cassandra.cdc_raw) {
+        Ok(Some(_)) => report.ok(SPOOL, format!("{shown}: segments can be linked there{missing}")),
+        Ok(None) => report.ok(SPOOL, format!("{shown}: there is no segment yet to try a link with{missing}")),
+        Err(error) => report.fail(SPOOL, error.to_string(), fix_of(&error)),
     }
 }
 
-/// Links a segment into the spool's directory, and takes the link away. Nothing is made in `cdc_raw`.
-fn probe(segment: &Path, directory: &Path) -> Result<(), (String, String)> {
-    let link = directory.join(format!(".check-{}", std::process::id()));
-    let shown = directory.display();
-    match rustix::fs::link(segment, &link) {
-        Ok(()) => fs::remove_file(&link).map_err(|error| {
-            (format!("the link {} can't be removed: {error}", link.display()), "remove it".to_owned())
-        }),
-        // Cassandra dropped it meanwhile.
-        Err(Errno::NOENT) => Ok(()),
-        Err(Errno::XDEV) => Err((
-            format!("{shown} is on another mount than cdc_raw (EXDEV)"),
-            "put both below one mount: two ReadWritePaths of a unit become two mounts, their parent is one".to_owned(),
-        )),
-        Err(Errno::PERM) if is_protected() => Err((
-            "the kernel refuses links to files of others (fs.protected_hardlinks = 1)".to_owned(),
-            "run as the owner of segments, which is who runs Cassandra".to_owned(),
-        )),
-        Err(error) => Err((
-            format!("a link in {shown}: {}", io::Error::from(error)),
-            "run as the owner of segments, and give it the spool's directory".to_owned(),
-        )),
+fn fix_of(error: &SpoolError) -> &'static str {
+    match error {
+        SpoolError::Inside { .. } => "set spool.directory to a sibling of cdc_raw",
+        SpoolError::OtherMount(_) => "set spool.directory to a sibling of cdc_raw, below one mount with it",
+        SpoolError::ProtectedHardlinks { .. } => "run as the owner of segments, which is who runs Cassandra",
+        _ => "run as the owner of segments, and give it the spool's directory",
     }
-}
-
-fn is_protected() -> bool {
-    fs::read_to_string("/proc/sys/fs/protected_hardlinks").is_ok_and(|text| text.trim() != "0")
 }
 
 /// A user's name where it is known, else the number.
@@ -219,23 +186,6 @@ fn user(id: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_probe_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let (raw, spool) = (folder.path().join("cdc_raw"), folder.path().join("cdc_spool"));
-        fs::create_dir(&raw).unwrap();
-        fs::create_dir(&spool).unwrap();
-        let segment = raw.join("CommitLog-7-1.log");
-        fs::write(&segment, "x").unwrap();
-        assert_eq!(probe(&segment, &spool), Ok(()));
-        assert_eq!(fs::metadata(&segment).unwrap().nlink(), 1);
-        assert_eq!(fs::read_dir(&spool).unwrap().count(), 0);
-        assert_eq!(probe(&raw.join("CommitLog-7-2.log"), &spool), Ok(()));
-        if fs::metadata("/dev/shm").is_ok_and(|other| other.dev() != fs::metadata(&raw).unwrap().dev()) {
-            assert!(probe(&segment, Path::new("/dev/shm")).unwrap_err().0.contains("EXDEV"));
-        }
-    }
 
     #[test]
     fn users_have_names_where_they_are_known() {

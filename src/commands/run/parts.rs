@@ -25,7 +25,7 @@ use crate::interrupt;
 use crate::kafka::KafkaSettings;
 use crate::keeper::{Keeper, RecordGap};
 use crate::keys::KeySource;
-use crate::line::{Line, Wanted};
+use crate::line::{FROM_FILE, FROM_NODE, FROM_STATE, Line, Wanted};
 use crate::mapped::Access;
 use crate::observe::{Identity, Observe, Part};
 use crate::pump::{self, Limits, MakeSettings, Options, Partitions, Parts, Pump, SchemaSource};
@@ -60,7 +60,11 @@ pub(super) fn pump(
     let at_state = |error| Failure::io(config.state.directory.display(), error);
     let (mut gaps, mut quarantine) = (None, None);
     if let Some(store) = &store {
-        gaps = Some(GapLog::open(store.path(), &settings).map_err(at_state)?);
+        let log = GapLog::open(store.path(), &settings).map_err(at_state)?;
+        for damaged in log.damaged() {
+            tracing::error!("{damaged}");
+        }
+        gaps = Some(log);
         quarantine = Some(Quarantine::open_to_keep(store.path(), &settings).map_err(at_state)?);
     }
     let counts = store.as_ref().map(|store| store.path().join("partitions.json"));
@@ -192,9 +196,14 @@ fn line(
             None
         }
     };
+    let mut sources = Vec::new();
     let mut timeline = match earlier {
-        Some(timeline) => timeline,
+        Some(timeline) => {
+            sources.push(FROM_STATE);
+            timeline
+        }
         None => {
+            sources.extend(config.cassandra.schema.as_ref().map(|_| FROM_FILE));
             let timeline = Timeline::new(first_schema(config)?);
             match &kept {
                 Some(path) => timeline.kept_in(path),
@@ -204,9 +213,10 @@ fn line(
     };
     if let Some(pulled) = pulled {
         timeline.merge(&pulled.schema, jiff::Timestamp::now().as_microsecond());
+        sources.push(FROM_NODE);
     }
     let wanted = Wanted { tables: config.cassandra.tables.clone(), ..Wanted::default() };
-    Ok(Line::following(timeline, Encoder::new(settings), wanted))
+    Ok(Line::following(timeline, Encoder::new(settings), wanted).with_schema_from(sources))
 }
 
 /// Keeps a damaged file for whoever looks at it.
