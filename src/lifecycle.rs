@@ -116,12 +116,8 @@ fn extent(segment: &Sighting, later: &mut Later) -> Extent {
 /// Where a segment at first sight comes in: ids order the segments of one run of the server, and runs go by first sight,
 /// because after some restarts ids begin below those before. So a new one goes behind all that are known, and only in
 /// front of those of higher ids at the end that were never in use: a spare is linked before a segment whose link had to
-/// wait for space. A spare that the server let go of counts as used: its run is over. One that `came_back` after it was deleted goes in front of all: it was done before them, and behind one
-/// that still grows it would take its space in `cdc_raw` for as long as that one does.
-pub fn place_of(new: SegmentId, came_back: bool, known: &[(SegmentId, bool)]) -> usize {
-    if came_back {
-        return 0;
-    }
+/// wait for space. A spare that the server let go of counts as used: its run is over.
+pub fn place_of(new: SegmentId, known: &[(SegmentId, bool)]) -> usize {
     let unused_behind = known.iter().rev().take_while(|(id, in_use)| *id > new && !in_use).count();
     known.len() - unused_behind
 }
@@ -199,15 +195,13 @@ mod tests {
     #[test]
     fn new_segments_go_behind_the_known_ones_but_for_unused_spares() {
         let id = SegmentId;
-        assert_eq!(place_of(id(5), false, &[]), 0);
-        assert_eq!(place_of(id(5), false, &[(id(3), true), (id(4), true)]), 2);
+        assert_eq!(place_of(id(5), &[]), 0);
+        assert_eq!(place_of(id(5), &[(id(3), true), (id(4), true)]), 2);
         // The link of 5 had to wait for space; 6 is the spare.
-        assert_eq!(place_of(id(5), false, &[(id(4), true), (id(6), false)]), 1);
+        assert_eq!(place_of(id(5), &[(id(4), true), (id(6), false)]), 1);
         // Ids began anew: 5 is a later run than 6.
-        assert_eq!(place_of(id(5), false, &[(id(4), true), (id(6), true)]), 2);
-        // 5 was done before 6 was begun.
-        assert_eq!(place_of(id(5), true, &[(id(6), true), (id(7), false)]), 0);
+        assert_eq!(place_of(id(5), &[(id(4), true), (id(6), true)]), 2);
         // The same; 7 is the spare of the run before.
-        assert_eq!(place_of(id(5), false, &[(id(4), true), (id(6), true), (id(7), true)]), 3);
+        assert_eq!(place_of(id(5), &[(id(4), true), (id(6), true), (id(7), true)]), 3);
     }
 }

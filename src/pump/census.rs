@@ -106,11 +106,13 @@ impl Pump {
         let at = known.unwrap_or_else(|| {
             let record = self.first_record(view);
             // What it can't come before need not be looked at: most segments are newer than all.
-            let (records, came_back) = (&self.checkpoint.segments, record.acknowledged() > LogOffset(0));
+            let records = &self.checkpoint.segments;
             let behind = records.iter().rev().take_while(|record| record.identity().segment > name.id).count();
-            let before = if came_back { 0 } else { records.len() - behind };
-            let order: Vec<_> = records.iter().skip(before).map(|record| self.in_use(record)).collect();
-            let at = before + lifecycle::place_of(name.id, came_back, &order);
+            let (before, behind) = records.split_at(records.len() - behind);
+            let order: Vec<_> = behind.iter().map(|record| self.in_use(record)).collect();
+            // What came back was done before all that is here: behind a segment that still grows nobody would get to it.
+            let came_back = record.acknowledged() > LogOffset(0);
+            let at = if came_back { 0 } else { before.len() + lifecycle::place_of(name.id, &order) };
             self.checkpoint.segments.insert(at, record);
             self.dirty = true;
             at

@@ -59,6 +59,7 @@ impl Hash for Saved {
     fn hash<H: Hasher>(&self, into: &mut H) {
         for record in &self.0.segments {
             (record.identity(), record.state(), record.acknowledged().0, record.tally()).hash(into);
+            (record.indexed, record.early).hash(into);
         }
         into.write_u8(0xff);
         for tombstone in &self.0.tombstones {
@@ -83,6 +84,8 @@ pub struct Reading {
     tally: Tally,
     pub end: Option<u32>,
     done: Option<To>,
+    /// Something behind the last marker was read.
+    early: bool,
 }
 
 /// An index as it was read; the number where it is one.
@@ -214,6 +217,7 @@ impl Reading {
             tally: record.tally(),
             end: None,
             done: None,
+            early: record.early,
         }
     }
 
@@ -242,7 +246,8 @@ impl Reading {
     }
 
     fn restart(&mut self, record: &SegmentRecord) {
-        if record.state() == SegmentState::Finished {
+        let stays = self.end.is_none() || record.state() == SegmentState::Finished;
+        if stays && record.acknowledged().0 >= self.read {
             return;
         }
         self.begin_again();
@@ -265,7 +270,7 @@ impl Reading {
     }
 
     fn is_in_use(&self) -> bool {
-        self.index.is_some() || self.framed > 0
+        !self.held || self.index.is_some() || self.framed > 0
     }
 
     /// The entries that the account must close on.
@@ -470,11 +475,21 @@ impl World {
         }
         self.agent.readings.resize(self.segments.len(), None);
         views.sort_by_key(|(at, ..)| self.segments[*at].id);
-        let (known, new): (Vec<_>, Vec<_>) = views.iter().partition(|(at, ..)| self.agent.readings[*at].is_some());
-        let (first, then) = if mutation == Mutation::NewBeforeKnown { (new, known) } else { (known, new) };
-        for (at, idx, own) in first.into_iter().chain(then) {
-            self.meet(at, mutation, seen);
-            self.agent.readings[at].as_mut().unwrap().see(idx, own);
+        if mutation != Mutation::NewBeforeKnown {
+            // What is on record, then spares that a stopped server left, then what is new.
+            let on_record = |at: usize| self.agent.record(SegmentId(self.segments[at].id)).is_some();
+            let left = |at: usize, idx: Idx, own: bool| idx == Idx::Absent && !own && self.segments[at].marked == 0;
+            views.sort_by_key(|(at, idx, own)| (!on_record(*at), !left(*at, *idx, *own)));
+        }
+        for (at, idx, own) in &views {
+            self.meet(*at, mutation, seen);
+            let reading = self.agent.readings[*at].as_mut().unwrap();
+            reading.see(*idx, *own);
+            if reading.index.is_some() {
+                let id = SegmentId(self.segments[*at].id);
+                let mut records = self.agent.edit().segments.iter_mut();
+                records.find(|record| record.identity().segment == id).unwrap().indexed = true;
+            }
         }
         for at in 0..self.segments.len() {
             let there = views.iter().any(|(view, ..)| *view == at);
@@ -500,8 +515,8 @@ impl World {
             let (record, revived) = self.first_record(at, mutation, seen);
             let place = match mutation {
                 Mutation::OrderedByIds => known.iter().filter(|(other, _)| *other < id).count(),
-                Mutation::CameBackGoesBehind => lifecycle::place_of(id, false, &known),
-                _ => lifecycle::place_of(id, revived, &known),
+                _ if revived && mutation != Mutation::CameBackGoesBehind => 0,
+                _ => lifecycle::place_of(id, &known),
             };
             self.agent.edit().segments.insert(place, record);
         }
@@ -540,19 +555,23 @@ impl World {
             return Ok(());
         }
         let tally = record.tally();
-        let held_changes = tally.published > 0 || tally.filtered > 0 || tally.dead_lettered > 0;
-        let was_indexed = reading.as_ref().is_some_and(|reading| reading.index.is_some());
+        let held_changes = tally.entries() > u64::from(tally.not_cdc) && !record.early;
         let is_done = record.state() == SegmentState::Finished
             || reading.as_ref().is_some_and(|reading| is_closed(reading, &record));
-        let ending = match (is_done, was_indexed || held_changes) {
+        let ending = match (is_done, record.indexed || held_changes) {
             (true, _) => Ending::Reaped,
             (false, true) => Ending::Lost,
             (false, false) => Ending::Empty,
         };
         if ending == Ending::Lost {
+            if setting.commitlog && setting.spool && self.segments[at].own {
+                seen.insert(Witness::FoundInCommitlog);
+                self.segments[at].spool = true;
+                return Ok(());
+            }
             self.record_gap(at, setting, seen)?;
         }
-        self.bury(at, record.acknowledged(), ending);
+        self.bury(at, ending);
         Ok(())
     }
 
@@ -569,17 +588,14 @@ impl World {
         Ok(())
     }
 
-    fn bury(&mut self, at: usize, end: LogOffset, ending: Ending) {
+    fn bury(&mut self, at: usize, ending: Ending) {
         let id = SegmentId(self.segments[at].id);
+        self.agent.readings[at] = None;
+        let Some(identity) = self.agent.record(id).map(SegmentRecord::identity) else { return };
         let checkpoint = self.agent.edit();
-        let Some(place) = checkpoint.segments.iter().position(|record| record.identity().segment == id) else { return };
-        let record = checkpoint.segments.remove(place);
-        let (identity, tally) = (record.identity(), record.tally());
-        checkpoint.tombstones.retain(|tombstone| tombstone.identity != identity);
-        checkpoint.tombstones.push(Tombstone { identity, end, tally, finished_at: 0, ending });
+        checkpoint.bury(identity, 0, ending);
         // In the order of their segments: how they came there makes no other state.
         checkpoint.tombstones.sort_by_key(|tombstone| tombstone.identity);
-        self.agent.readings[at] = None;
     }
 
     fn orphans(&mut self, setting: &Setting, seen: &mut Seen) -> Result<(), Broken> {
@@ -591,7 +607,7 @@ impl World {
             }
             let mut tombstones = self.agent.checkpoint.0.tombstones.iter();
             let reaped = tombstones
-                .any(|tombstone| tombstone.identity.segment.0 == segment.id && tombstone.ending == Ending::Reaped);
+                .any(|tombstone| tombstone.identity.segment.0 == segment.id && tombstone.ending != Ending::Empty);
             if reaped {
                 seen.insert(Witness::OrphanExplained);
             } else if setting.commitlog && setting.spool && segment.own {
@@ -689,6 +705,7 @@ impl World {
         }
         told.push(Told::Advance { at: place, end: offset(framed).0 });
         if reading.read > offset(marked).0 {
+            reading.early = true;
             seen.insert(Witness::ReadBehindTheMarker);
         }
         if to == To::Ended {
@@ -835,6 +852,7 @@ impl World {
         let mut record = record.clone();
         record.acknowledge(watermark).map_err(|refused| refused.to_string())?;
         let reading = self.agent.readings[at].as_ref();
+        record.early |= reading.is_some_and(|reading| reading.early);
         if let Some(reading) = reading.filter(|reading| reaches(reading, &record)) {
             let account = record.tally().finish(reading.entries()).map_err(|error| format!("segment {at}: {error}"))?;
             record.finish(account).map_err(|refused| refused.to_string())?;
@@ -883,13 +901,12 @@ impl World {
     fn bury_reaped(&mut self, at: usize, seen: &mut Seen) {
         seen.insert(Witness::Reaped);
         let record = self.agent.record(SegmentId(self.segments[at].id)).unwrap();
-        let end = self.agent.readings[at].as_ref().and_then(|reading| reading.end).unwrap_or(0);
-        let (end, entries) = (LogOffset(end).max(record.acknowledged()), record.tally().entries());
+        let entries = record.tally().entries();
         let segment = &self.segments[at];
         if entries == 0 && segment.phase == Phase::Spare {
             seen.insert(Witness::PhantomReaped);
         }
-        self.bury(at, end, if entries == 0 { Ending::Empty } else { Ending::Reaped });
+        self.bury(at, if entries == 0 { Ending::Empty } else { Ending::Reaped });
     }
 }
 

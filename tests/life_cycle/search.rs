@@ -160,7 +160,8 @@ impl Search<'_> {
 
     /// What was deleted is known as done to whichever checkpoint a crash leaves.
     fn check_deleted(&self, world: &World, at: usize, segment: &Segment) -> Result<(), Broken> {
-        if !segment.reaped {
+        // Of what held no change nothing is kept: read again it says the same.
+        if !segment.reaped || segment.durable_changes() == 0 {
             return Ok(());
         }
         let id = SegmentId(segment.id);
