@@ -22,7 +22,7 @@ use crate::fault;
 use crate::folder;
 
 pub use index::{INVALID_FOR, Index, IndexCounts};
-pub use scanner::{Foreign, ForeignKind, Orphan, RawScan, RawSegment, RawState, Scanner};
+pub use scanner::{Foreign, ForeignKind, Orphan, RawScan, RawSegment, RawState, Scanner, Unknown};
 
 /// What becomes of a finished segment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -103,8 +103,8 @@ pub struct Run {
     /// Print topic, key and value of each record, not the value alone
     #[arg(long)]
     pub envelope: bool,
-    /// Acknowledge and delete segments although the sink is not Kafka
-    #[arg(long)]
+    /// Acknowledge and delete segments although the sink is not Kafka: --envelope shows dead letters and gaps too
+    #[arg(long, requires = "envelope")]
     pub ack: bool,
 }
 

@@ -73,9 +73,15 @@ impl GapRecord {
 pub struct Recorded {
     segment: String,
     kind: GapKind,
+    is_new: bool,
 }
 
 impl Recorded {
+    /// Whether it was not on record before.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     /// The file name of the segment that misses something.
     pub fn segment(&self) -> &str {
         &self.segment
@@ -161,8 +167,8 @@ impl GapLog {
     /// # Errors
     /// What the system said. It is not tried again, whatever comes later: stop acknowledging and exit.
     pub fn record(&self, gap: &GapRecord) -> io::Result<Recorded> {
-        self.inner().record(gap)?;
-        Ok(Recorded { segment: gap.segment.clone(), kind: gap.kind })
+        let is_new = self.inner().record(gap)?;
+        Ok(Recorded { segment: gap.segment.clone(), kind: gap.kind, is_new })
     }
 
     /// What Kafka does not have yet, earliest first.
@@ -202,7 +208,8 @@ impl GapLog {
 }
 
 impl Inner {
-    fn record(&mut self, gap: &GapRecord) -> io::Result<()> {
+    /// Says whether it is new.
+    fn record(&mut self, gap: &GapRecord) -> io::Result<bool> {
         let stem = gap.stem()?;
         // A damaged file keeps its name; one more number is free in the end.
         let is_free = |number: &u64| {
@@ -212,7 +219,7 @@ impl Inner {
         let number = (1..).find(is_free).unwrap_or_default();
         let [name, published] = names(&stem, number);
         if self.unpublished.contains_key(&name) || self.published.contains_key(&published) {
-            return Ok(());
+            return Ok(false);
         }
         if self.stopped {
             return Err(io::Error::other("an earlier gap record was not written; nothing is given up after that"));
@@ -225,7 +232,7 @@ impl Inner {
         self.folder.create(&name, &json)?;
         self.stopped = false;
         self.unpublished.insert(name, gap.clone());
-        Ok(())
+        Ok(true)
     }
 
     fn published(&mut self, name: &str) -> io::Result<()> {

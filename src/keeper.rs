@@ -22,9 +22,9 @@ use cassandra_commitlog::{LogOffset, SegmentName};
 use cassandra_event::GapKind;
 use cassandra_progress::Reapable;
 
-use crate::cdc_raw::{CdcRaw, Explained, RawScan, RawState, Scanner};
+use crate::cdc_raw::{CdcRaw, Explained, RawScan, RawState, Scanner, Unknown};
 use crate::folder::Meta;
-use crate::spool::{Room, Spool, SpoolError};
+use crate::spool::{Room, Spool, SpoolError, Spooled};
 use crate::watch::{Waker, Watch};
 
 use scan::Folders;
@@ -95,7 +95,7 @@ impl Keeper {
             record_gap,
             counts: Counts::default(),
             floor_released: None,
-            spooled: HashMap::new(),
+            spooled: Spooled::default(),
             indexed: Vec::new(),
             departed: Vec::new(),
         };
@@ -201,6 +201,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Segments of `cdc_raw` and the spool, by id.
+fn all_unknown(mut raw: Vec<Unknown>, spooled: Vec<Unknown>) -> Vec<Unknown> {
+    raw.extend(spooled);
+    raw.sort_by(|one, other| (one.id, &one.name).cmp(&(other.id, &other.name)));
+    raw.dedup_by(|one, other| one.name == other.name);
+    raw
+}
+
 /// The thread's side.
 struct Turns {
     scanner: Scanner,
@@ -211,7 +219,7 @@ struct Turns {
     counts: Counts,
     floor_released: Option<Instant>,
     /// What the spool held when it could last be read.
-    spooled: HashMap<SegmentName, Meta>,
+    spooled: Spooled,
     /// The segments with an index that were there when all could last be seen.
     indexed: Vec<Departed>,
     /// Such segments that went, and the look that missed them first.
@@ -252,14 +260,15 @@ impl Turns {
         let shared = Arc::clone(&self.shared);
         let files = lock(&shared.files);
         let mut problems = Vec::new();
-        let (mut spooled, spool_read) = match files.as_ref().map(Spool::scan) {
-            None => (HashMap::new(), true),
+        let (spooled, spool_read) = match files.as_ref().map(Spool::scan) {
+            None => (Spooled::default(), true),
             Some(Ok(spooled)) => (spooled, true),
             Some(Err(error)) => {
                 problems.push(error.to_string());
                 (std::mem::take(&mut self.spooled), false)
             }
         };
+        let Spooled { segments: mut spooled, unknown } = spooled;
         let mut raw = self.scanner.scan(at, &spooled);
         problems.append(&mut raw.problems);
         self.follow(&raw);
@@ -267,9 +276,10 @@ impl Turns {
         if let Some(spool) = files.as_ref().filter(|_| spool_read) {
             self.link_new(spool, &mut raw, &mut spooled, &mut problems);
             room = spool.room().map_err(|error| problems.push(format!("ask for free space: {error}"))).ok();
+            self.link_unknown(spool, &raw.unknown, &unknown, room, &mut problems);
             self.keep_limits(spool, &mut spooled, room, &mut problems);
         }
-        self.spooled.clone_from(&spooled);
+        self.spooled = Spooled { segments: spooled.clone(), unknown: unknown.clone() };
         self.counts.indexes = self.scanner.counts();
         self.counts.overflows = self.watch.overflows();
         self.counts.watching = self.watch.is_watching();
@@ -283,6 +293,7 @@ impl Turns {
             counts: self.counts,
             orphans: raw.orphans,
             foreign: raw.foreign,
+            unknown: all_unknown(raw.unknown, unknown),
             raw_bytes: raw.bytes,
             segments: self.views(&raw.segments, spooled),
             departed: Vec::new(),
@@ -348,6 +359,22 @@ impl Turns {
         if let Some((error, count)) = failed {
             problems.push(format!("{count} segments have no link in the spool: {error}"));
         }
+    }
+
+    /// Cassandra was updated, and the agent was not: until it is, nothing is lost of what the new release writes.
+    fn link_unknown(
+        &self,
+        spool: &Spool,
+        raw: &[Unknown],
+        spooled: &[Unknown],
+        room: Option<Room>,
+        problems: &mut Vec<String>,
+    ) {
+        let Some(directory) = self.scanner.descriptor() else { return };
+        let has = |segment: &&Unknown| !spooled.iter().any(|known| known.name == segment.name);
+        let failed =
+            raw.iter().filter(has).find_map(|segment| spool.link_unknown(directory, segment, spooled, room).err());
+        problems.extend(failed.map(|error| error.to_string()));
     }
 
     /// Gives up what exceeds the limits, each after its gap record is durable.

@@ -107,9 +107,14 @@ impl Rejected {
         }
     }
 
-    /// Whether a newer schema may help.
-    fn is_unknown(&self) -> bool {
-        matches!(self, Self::Undecodable(MutationError::UnknownTable { .. } | MutationError::UnknownColumn { .. }))
+    /// What a newer schema may know.
+    fn unknown(&self) -> Option<&MutationError> {
+        match self {
+            Self::Undecodable(unknown @ (MutationError::UnknownTable { .. } | MutationError::UnknownColumn { .. })) => {
+                Some(unknown)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -141,6 +146,8 @@ pub struct Line {
     /// Where the schema came from, in order.
     sources: Vec<&'static str>,
     written: Written,
+    /// What the entry named that was handed back last.
+    unknown: Option<MutationError>,
 }
 
 /// The write time of an entry, if somebody wants to know: it takes a look at every cell.
@@ -165,6 +172,7 @@ impl Line {
             last_wanted: None,
             sources: vec![FROM_FILE],
             written: Written::NotAsked,
+            unknown: None,
         }
     }
 
@@ -198,6 +206,16 @@ impl Line {
             Written::At(micros) => Some(micros),
             Written::NotAsked | Written::Asked => None,
         }
+    }
+
+    /// What the entry named that was handed back last.
+    pub fn take_unknown(&mut self) -> Option<MutationError> {
+        self.unknown.take()
+    }
+
+    /// Whether the schema came from anywhere yet.
+    pub fn has_schema(&self) -> bool {
+        !self.sources.is_empty()
     }
 
     /// The encoder, for topics and gap records.
@@ -283,7 +301,8 @@ impl Line {
     /// Takes one entry to the sink, and the ledger past it.
     ///
     /// An entry of a table or column that the schema lacks is dead-lettered, unless the caller knows how to get a newer
-    /// schema (`may_retry`): then it is handed back as `None`, with nothing sent and nothing counted.
+    /// schema (`may_retry`): then it is handed back as `None`, with nothing sent and nothing counted, and
+    /// [`Self::take_unknown`] says what it named.
     ///
     /// # Errors
     /// The sink does not take it.
@@ -305,8 +324,9 @@ impl Line {
         let mut changes = Vec::new();
         let (outcome, rejected) = self.updates(version, entry, &source, arena, &mut changes);
         let schema_changed = self.follow(position, changes);
-        if may_retry && rejected.as_ref().is_some_and(Rejected::is_unknown) {
+        if may_retry && let Some(unknown) = rejected.as_ref().and_then(Rejected::unknown) {
             arena.truncate(start);
+            self.unknown = Some(unknown.clone());
             return Ok(None);
         }
         if let Some(error) = &rejected {

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::{LogOffset, Plaintext, SegmentId, SegmentName};
+use cassandra_commitlog::{LogOffset, Plaintext, Position, SegmentId, SegmentName};
 use cassandra_progress::{Checkpoint, Refused, SaveError, SegmentRecord, SegmentState, Totals};
 use thiserror::Error;
 
@@ -39,6 +39,7 @@ pub use self::partitions::Partitions;
 use self::reading::Reading;
 pub use self::report::Limits;
 pub use self::schema::{SchemaSource, pull};
+use crate::catalog::cql::Contact;
 use crate::cdc_raw::Index;
 use crate::checkpoint::{CheckpointStore, StateError};
 use crate::filter::Tables;
@@ -369,6 +370,25 @@ impl Pump {
         self.line.set_tables(tables);
     }
 
+    /// With which credentials the node is asked from now on.
+    pub fn set_contact(&mut self, contact: Option<Contact>) {
+        self.schema.set_contact(contact);
+    }
+
+    /// Does not wait longer than this for a Kafka that reports nothing.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.delivery.set_patience(patience);
+    }
+
+    /// Goes on with a new producer, whose settings are those of that moment.
+    ///
+    /// # Errors
+    /// The agent can't go on.
+    pub fn renew_producer(&mut self) -> Result<(), PumpError> {
+        // As if it was broken off: what is on its way is waited for, the rest is read again.
+        if self.delivery.renew() { self.meet(SinkError::Kafka(KafkaError::Interrupted).into()) } else { Ok(()) }
+    }
+
     /// What the spool may cost from now on.
     pub fn set_spool_limits(&mut self, max_bytes: u64, min_free: Option<u64>) {
         self.keeper.set_spool_limits(spool::Limits { max_bytes, min_free });
@@ -378,6 +398,17 @@ impl Pump {
     /// Whether everything that was read is acknowledged.
     pub fn is_idle(&self) -> bool {
         self.delivery.ledger.outstanding() == 0 && self.delivery.is_connected()
+    }
+
+    /// Segments that are set aside: neither read nor deleted.
+    pub fn set_aside(&self) -> usize {
+        let is_set_aside = |record: &&SegmentRecord| record.state() == SegmentState::Quarantined;
+        self.checkpoint.segments.iter().filter(is_set_aside).count()
+    }
+
+    /// Up to where all is acknowledged, as far as that is known.
+    pub fn acknowledged(&self) -> Option<Position> {
+        self.delivery.ledger.watermark().map(|watermark| watermark.position())
     }
 
     /// Why reading stops, if it does.
@@ -520,7 +551,7 @@ impl Pump {
     /// What the node said of its schema without a reason.
     fn take_news(&mut self) {
         if let Some(pulled) = self.schema.news() {
-            self.line.merge_schema(&pulled.schema, schema::pulled_at());
+            self.line.merge_schema(&pulled.schema, pulled.at_micros);
         }
     }
 
@@ -537,10 +568,12 @@ impl Pump {
             .iter()
             .filter_map(|view| Some(self.readings.get(&view.name.id)?.sighting(view.name, read_to)))
             .collect();
+        let mut is_written = false;
         for (at, (view, extent)) in views.iter().zip(lifecycle::extents(&sightings)).enumerate() {
             if interrupt::came() {
                 break;
             }
+            check_version(scan, Some(view.name.id))?;
             self.check_index(view)?;
             self.read_segment(view, extent)?;
             if self.paused {
@@ -553,8 +586,12 @@ impl Pump {
             }
             if !extent.may_be_passed() {
                 self.reach_end(view, views.get(at + 1), extent);
+                is_written = view.server_holds();
                 break;
             }
+        }
+        if !is_written {
+            check_version(scan, None)?;
         }
         self.read_of = Some(scan.number);
         self.go_on();
@@ -621,5 +658,16 @@ impl Pump {
             probe: &mut self.probe,
         };
         Ok((intake, &mut self.readings))
+    }
+}
+
+/// Whether a segment that this release can't read comes before this one, or at all: what follows it waits for it.
+fn check_version(scan: &Scan, before: Option<SegmentId>) -> Result<(), Trouble> {
+    match scan.unknown.first().filter(|unknown| before.is_none_or(|before| unknown.id < before)) {
+        Some(unknown) => {
+            let detail = format!("{} has a commit-log version that this release does not read", unknown.name);
+            Err(Hold::new(Reason::Held(HoldReason::UnknownVersion), detail).into())
+        }
+        None => Ok(()),
     }
 }

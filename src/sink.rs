@@ -4,6 +4,7 @@
 //! Does not own: how Kafka is spoken to (`kafka`), when a sink is asked to settle (its callers).
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -71,15 +72,39 @@ pub struct Lines {
     envelope: bool,
     partitions: Option<u32>,
     arena: Vec<u8>,
+    /// The file behind the output, where nothing counts that is not durable in it.
+    file: Option<File>,
+    is_durable: bool,
+    failed: bool,
 }
 
 impl Lines {
     /// Lines to this output, with an envelope if wanted, and in it the partition among so many if told.
     pub fn new(out: Box<dyn Write>, envelope: bool, partitions: Option<u32>) -> Self {
-        Self { out, envelope, partitions, arena: Vec::new() }
+        Self { out, envelope, partitions, arena: Vec::new(), file: None, is_durable: true, failed: false }
+    }
+
+    /// The same, durable in this file, which is the one behind the output, at every settling.
+    #[must_use]
+    pub fn synced(self, file: Option<File>) -> Self {
+        Self { file, ..self }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()?;
+        let (Some(file), false) = (&self.file, self.is_durable) else { return Ok(()) };
+        if self.failed {
+            return Err(io::Error::other("what was written earlier is not durable"));
+        }
+        // After a failed sync the kernel may call the next one a success.
+        self.failed = true;
+        file.sync_data()?;
+        (self.failed, self.is_durable) = (false, true);
+        Ok(())
     }
 
     fn send(&mut self, encoder: &Encoder, records: &[Record]) -> io::Result<()> {
+        self.is_durable &= records.is_empty();
         for record in records {
             let (key, value) = (record.key_bytes(&self.arena), record.value_bytes(&self.arena));
             if self.envelope {
@@ -185,7 +210,7 @@ impl Sink {
                 sink.publisher.flush_runs(ledger)?;
                 sink.publisher.settle(ledger)?;
             }
-            Self::Lines(lines) => lines.out.flush()?,
+            Self::Lines(lines) => lines.flush()?,
             Self::Count(_) => {}
         }
         Ok(())
@@ -200,10 +225,61 @@ impl Sink {
         match self {
             Self::Kafka(sink) => Ok(sink.publisher.drain(ledger, timeout)?),
             Self::Lines(lines) => {
-                lines.out.flush()?;
+                lines.flush()?;
                 Ok(0)
             }
             Self::Count(_) => Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cassandra_event::{Int64, Settings, TopicTemplate, Unit};
+    use cassandra_progress::Window;
+
+    /// What a sync of this fails for: a pipe.
+    fn not_syncable() -> File {
+        let (_, writer) = io::pipe().unwrap();
+        File::from(std::os::fd::OwnedFd::from(writer))
+    }
+
+    #[test]
+    fn what_is_not_durable_in_its_file_does_not_count_as_settled() {
+        let encoder = Encoder::new(Settings {
+            format: Format::Json,
+            key: KeyFormat::Json,
+            unit: Unit::Mutation,
+            int64: Int64::Number,
+            max_record_bytes: 1 << 20,
+            topic: TopicTemplate::new("{keyspace}.{table}", "").unwrap(),
+            dead_letter_topic: "dead-letter".to_owned(),
+            cluster: "c".to_owned(),
+            host_id: "h".to_owned(),
+        });
+        let gap = cassandra_event::Gap {
+            segment: "CommitLog-7-1.log",
+            kind: cassandra_event::GapKind::SegmentDeleted,
+            from: None,
+            to: None,
+            entries: None,
+            at: 0,
+            ids_may_shift: false,
+        };
+        let mut ledger = Ledger::new(Window::default());
+        for file in [None, Some(tempfile::tempfile().unwrap()), Some(not_syncable())] {
+            let refuses = file.as_ref().is_some_and(|file| file.sync_data().is_err());
+            let mut sink = Sink::Lines(Lines::new(Box::new(Vec::new()), true, None).synced(file));
+            sink.settle(&mut ledger).unwrap();
+            let mut records = Vec::new();
+            encoder.gap(&gap, sink.arena(), &mut records);
+            sink.send(&encoder, &records, &mut ledger).unwrap();
+            // A failed sync is not tried again.
+            for _ in 0..2 {
+                assert_eq!(sink.settle(&mut ledger).is_err(), refuses);
+                assert_eq!(sink.drain(&mut ledger, Duration::ZERO).is_err(), refuses);
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use cassandra_commitlog::SegmentName;
 use rustix::fs::{AtFlags, FileType, FlockOperation, StatVfs};
 use rustix::io::Errno;
 
-use crate::cdc_raw::Explained;
+use crate::cdc_raw::{Explained, Unknown};
 use crate::fault;
 use crate::folder::{self, Entry, Meta};
 
@@ -101,6 +101,15 @@ pub struct Spool {
     path: PathBuf,
     directory: OwnedFd,
     limits: Limits,
+}
+
+/// What is in the spool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spooled {
+    /// Segments.
+    pub segments: HashMap<SegmentName, Meta>,
+    /// Segments that this release can't read.
+    pub unknown: Vec<Unknown>,
 }
 
 /// The room in the spool's file system.
@@ -189,7 +198,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError::Replaced`], or it can't be read: nothing follows from the absence of segments then.
-    pub fn scan(&self) -> Result<HashMap<SegmentName, Meta>, SpoolError> {
+    pub fn scan(&self) -> Result<Spooled, SpoolError> {
         let here = rustix::fs::fstat(&self.directory).map_err(|error| self.io("look at the spool", error))?;
         let there = rustix::fs::stat(&self.path).map(|stat| (stat.st_dev, stat.st_ino));
         if there != Ok((here.st_dev, here.st_ino)) {
@@ -200,7 +209,10 @@ impl Spool {
             path: self.path.clone(),
             source,
         })?;
-        Ok(entries.iter().filter_map(|entry| segment(entry).map(|name| (name, entry.meta))).collect())
+        Ok(Spooled {
+            segments: entries.iter().filter_map(|entry| segment(entry).map(|name| (name, entry.meta))).collect(),
+            unknown: entries.iter().filter_map(Unknown::of).collect(),
+        })
     }
 
     /// Links a segment from `cdc_raw`. Says what the file is like with that link; `None` if it went meanwhile.
@@ -227,6 +239,33 @@ impl Spool {
             Err(error) => return Err(diagnose(error, name, &self.path)),
         }
         folder::meta(self.directory.as_fd(), &file).map_err(io)
+    }
+
+    /// Links a segment that this release can't read: the one that can finds it here. `unknown` are those that the spool
+    /// has. They are never given up, so they end where the limits are.
+    ///
+    /// # Errors
+    /// [`SpoolError`], by the name of its cause.
+    pub fn link_unknown(
+        &self,
+        raw: BorrowedFd<'_>,
+        segment: &Unknown,
+        unknown: &[Unknown],
+        room: Option<Room>,
+    ) -> Result<(), SpoolError> {
+        let own: u64 = unknown.iter().filter(|own| own.meta.links == 1).map(|own| own.meta.allocated).sum();
+        let refused =
+            |source| SpoolError::Io { action: "link into the spool", path: segment.name.clone().into(), source };
+        if own >= self.limits.max_bytes || room.is_some_and(|room| room.free < room.floor) {
+            return Err(refused(io::Error::other("there is no room for segments that this release can't read")));
+        }
+        fault::point("spool.link").map_err(refused)?;
+        match rustix::fs::linkat(raw, &*segment.name, &self.directory, &*segment.name, AtFlags::empty()) {
+            // Cassandra dropped it meanwhile, or another file has the name: that one is kept.
+            Ok(()) | Err(Errno::NOENT | Errno::EXIST) => Ok(()),
+            Err(Errno::XDEV) => Err(SpoolError::OtherMount(self.path.clone())),
+            Err(error) => Err(refused(error.into())),
+        }
     }
 
     /// The room in its file system.

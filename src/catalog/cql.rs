@@ -151,6 +151,7 @@ impl Node {
 
     async fn pull(&self) -> Result<Pulled> {
         for _ in 0..ATTEMPTS {
+            let at_micros = jiff::Timestamp::now().as_microsecond();
             let local = self.local().await?;
             let document = self.system_schema().await?;
             // Tables are read one by one: without this the columns could be of another moment than their table.
@@ -159,7 +160,7 @@ impl Node {
             }
             let document = Value::Object(document);
             let schema = serde_json::from_value(document.clone()).context("read the rows of system_schema")?;
-            return Ok(Pulled { identity: identity(&local)?, schema, document });
+            return Ok(Pulled { identity: identity(&local)?, schema, document, at_micros });
         }
         Err(anyhow!("its schema changed {ATTEMPTS} times while it was read: try again when DDL is over"))
     }

@@ -38,4 +38,6 @@ pub struct Pulled {
     /// All tables of `system_schema` with every column of every row: an object of arrays, as [`file::read`] reads it. It
     /// keeps what [`SystemSchema`] leaves out, so a file written today serves a release of tomorrow.
     pub document: serde_json::Value,
+    /// When the first of the questions was asked, microseconds since 1970: the rows count as written then.
+    pub at_micros: i64,
 }

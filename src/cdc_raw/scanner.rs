@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::SegmentName;
+use cassandra_commitlog::{SegmentId, SegmentName};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -44,6 +44,25 @@ pub struct RawSegment {
     pub meta: Meta,
     /// What its index says.
     pub index: Index,
+}
+
+/// A segment of a commit-log version that this release does not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The id in its name.
+    pub id: SegmentId,
+    /// Its file name.
+    pub name: String,
+    /// Its file.
+    pub meta: Meta,
+}
+
+impl Unknown {
+    /// What a file is, by its name.
+    pub(crate) fn of(entry: &Entry) -> Option<Self> {
+        let name = entry.name.to_str().ok().filter(|_| entry.kind == FileType::RegularFile)?;
+        Some(Self { id: SegmentName::of_unknown_version(name)?, name: name.to_owned(), meta: entry.meta })
+    }
 }
 
 /// An index without its log: evidence of loss, unless a finished segment explains it.
@@ -110,6 +129,8 @@ pub struct RawScan {
     pub orphans: Vec<Orphan>,
     /// What else is there, the first hundred of it.
     pub foreign: Vec<Foreign>,
+    /// Those of it that are segments of another release.
+    pub unknown: Vec<Unknown>,
     /// Apparent bytes of everything below the directory, as Cassandra counts them against `cdc_total_space`.
     pub bytes: u64,
     /// Texts for whoever looks after the node.
@@ -155,6 +176,7 @@ struct Listing {
     logs: HashMap<SegmentName, Meta>,
     indexes: HashMap<SegmentName, Meta>,
     foreign: Vec<Foreign>,
+    unknown: Vec<Unknown>,
     bytes: u64,
 }
 
@@ -190,6 +212,7 @@ impl Scanner {
             segments: Vec::new(),
             orphans: Vec::new(),
             foreign: Vec::new(),
+            unknown: Vec::new(),
             bytes: 0,
             problems: Vec::new(),
         };
@@ -217,6 +240,7 @@ impl Scanner {
         self.forget(&listing, spooled);
         self.read_indexes(&directory, &listing, spooled, now, scan);
         scan.foreign = listing.foreign;
+        scan.unknown = listing.unknown;
         Ok(())
     }
 
@@ -362,6 +386,7 @@ impl Listing {
                 entry.meta.len
             };
             listing.bytes = listing.bytes.saturating_add(below);
+            listing.unknown.extend(Unknown::of(&entry));
             listing.take(&entry);
         }
         Ok(listing)

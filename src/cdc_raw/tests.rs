@@ -346,3 +346,14 @@ fn an_absent_index_is_absent_after_all_that_are_there_were_read() {
         println!("{looks} looks saw the newer one");
     });
 }
+
+#[test]
+fn a_segment_of_a_version_that_is_not_known_is_told_apart() {
+    let mut raw =
+        Raw::new(&[(log(1), "x"), ("CommitLog-42-7.log".to_owned(), "x"), ("CommitLog-x-7.log".to_owned(), "")]);
+    std::os::unix::fs::symlink("/etc/passwd", raw.path("CommitLog-42-8.log")).unwrap();
+    let scan = raw.scan();
+    assert_eq!(scan.segments.len(), 1);
+    let unknown: Vec<_> = scan.unknown.iter().map(|unknown| (unknown.id.0, unknown.name.as_str())).collect();
+    assert_eq!(unknown, [(7, "CommitLog-42-7.log")]);
+}

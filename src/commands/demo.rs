@@ -109,7 +109,7 @@ fn pump(folder: &Path, cdc_raw: &Path, line: Line, broker: &DemoBroker, node: No
         checkpoint: Checkpoint { node, ..Checkpoint::default() },
         store: Some(loaded.store),
         gaps: None,
-        schema: SchemaSource::new(None),
+        schema: SchemaSource::new(None, false),
         identity: Identity::default(),
         observe,
     };

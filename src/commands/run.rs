@@ -6,6 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cassandra_commitlog::Position;
+
 use crate::cli::Run;
 use crate::config::{Config, Loaded};
 use crate::exit::{Ending, Exit, Failure};
@@ -40,7 +42,14 @@ pub(super) fn run(arguments: &Run) -> Ending {
         http::serve(Arc::clone(&observe), listen)?;
     }
     let current = Arc::new(Mutex::new(loaded.config.clone()));
-    let pump = parts::pump(arguments, &loaded.config, &current, &observe)?;
+    let mut pump = match parts::pump(arguments, &loaded.config, &current, &observe) {
+        // Nothing has begun.
+        Err(failure) if matches!(failure.exit, Exit::Interrupted) && !arguments.once => return Ok(Exit::Fine),
+        pump => pump?,
+    };
+    if arguments.once {
+        pump.set_patience(UNREACHABLE);
+    }
     let mut service = Service { arguments, loaded, current, observe, log, pump };
     service.wait_for_scan();
     systemd::ready(Arc::clone(&service.observe))?;
@@ -72,11 +81,11 @@ impl Service<'_> {
     }
 
     fn turns(&mut self) -> Ending {
-        let mut unreachable: Option<Instant> = None;
+        let mut patience = Patience::default();
         let mut quiet: Option<u64> = None;
         while !interrupt::came() {
             if interrupt::hung_up() {
-                self.reload();
+                self.reload()?;
             }
             let scan = self.pump.scan();
             let worked = self.pump.turn(&scan).map_err(failure)?;
@@ -86,7 +95,7 @@ impl Service<'_> {
                 if quiet.is_some_and(|first| scan.number > first + 1) {
                     return Ok(self.verdict());
                 }
-                if let Some(ending) = self.stuck(&scan, &mut unreachable) {
+                if let Some(ending) = self.stuck(&scan, &mut patience) {
                     return ending;
                 }
             }
@@ -99,7 +108,8 @@ impl Service<'_> {
     /// What `--once` says of all that was there: whether it is published.
     fn verdict(&self) -> Exit {
         let metrics = &self.observe.metrics;
-        if metrics.entries.dead_lettered.get() > 0 || metrics.decode_errors.total() > 0 {
+        let unread = metrics.decode_errors.total() > 0 || self.pump.set_aside() > 0;
+        if unread || metrics.entries.dead_lettered.get() > 0 {
             Exit::Corrupt
         } else if metrics.gap_records.total() > 0 {
             Exit::Failed
@@ -109,20 +119,23 @@ impl Service<'_> {
     }
 
     /// `--once` does not wait for ever.
-    fn stuck(&self, scan: &Scan, unreachable: &mut Option<Instant>) -> Option<Ending> {
+    fn stuck(&self, scan: &Scan, patience: &mut Patience) -> Option<Ending> {
         if scan.number > 0 && !scan.is_whole() {
             return Some(Err(Failure::text(Exit::Io, scan.problems.join("; "))));
         }
-        let detail = self.pump.held()?;
-        if let Some(reason) = self.pump.needs_a_person() {
+        let held = self.pump.held();
+        if let (Some(reason), Some(detail)) = (self.pump.needs_a_person(), &held) {
             return Some(Err(Failure::text(exit_of(reason), format!("{detail}; {}", reason.next_action()))));
         }
-        let since = *unreachable.get_or_insert_with(Instant::now);
-        (since.elapsed() >= UNREACHABLE).then(|| Err(Failure::text(Exit::Unreachable, detail)))
+        let waits = held.is_some() || !self.pump.is_idle();
+        patience.is_over(waits.then(|| self.pump.acknowledged()), Instant::now()).then(|| {
+            let silent = || format!("Kafka has acknowledged nothing for {} s", UNREACHABLE.as_secs());
+            Err(Failure::text(Exit::Unreachable, held.unwrap_or_else(silent)))
+        })
     }
 
     /// Takes over what can be taken over of a new configuration, and keeps the old one if the new one is wrong.
-    fn reload(&mut self) {
+    fn reload(&mut self) -> Result<(), Failure> {
         systemd::reloading();
         match Config::load(&self.arguments.config) {
             Ok(new) => {
@@ -133,10 +146,14 @@ impl Service<'_> {
                 }
                 self.pump.set_tables(config.cassandra.tables.clone());
                 self.pump.set_spool_limits(config.spool.max_bytes, config.spool.min_free);
+                self.pump.set_contact(config.cassandra.contact.clone());
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
                 tracing::info!(applied = ?reload.applied, restart = ?reload.restart, "configuration read again");
                 self.loaded = Loaded { config, ..new };
                 self.observe.config_valid(true);
+                if reload.applied.iter().any(|key| key.starts_with("kafka.")) {
+                    self.pump.renew_producer().map_err(failure)?;
+                }
             }
             Err(error) => {
                 tracing::error!("the new configuration is wrong, the old one stays in force: {error}");
@@ -144,6 +161,7 @@ impl Service<'_> {
             }
         }
         systemd::reloaded();
+        Ok(())
     }
 
     fn summarise(&self) {
@@ -157,6 +175,25 @@ impl Service<'_> {
             events = self.pump.events(),
             "ends"
         );
+    }
+}
+
+/// How long `--once` has waited for Kafka.
+#[derive(Debug, Default)]
+struct Patience {
+    /// Up to where all was acknowledged when that last changed, and when that was.
+    last: Option<(Option<Position>, Instant)>,
+}
+
+impl Patience {
+    /// Whether it is over. `acknowledged` is asked for while something is waited for; none in it: not known, for what
+    /// failed is sent again.
+    fn is_over(&mut self, acknowledged: Option<Option<Position>>, now: Instant) -> bool {
+        self.last = acknowledged.map(|at| match self.last {
+            Some((before, since)) if at.is_none() || at == before => (before, since),
+            _ => (at, now),
+        });
+        self.last.is_some_and(|(_, since)| now.saturating_duration_since(since) >= UNREACHABLE)
     }
 }
 
@@ -183,4 +220,32 @@ fn failure(error: PumpError) -> Failure {
         PumpError::Record(_) => Exit::Bug,
     };
     Failure::new(exit, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cassandra_commitlog::{LogOffset, SegmentId};
+
+    fn at(offset: u32) -> Option<Option<Position>> {
+        Some(Some(Position { segment: SegmentId(1), offset: LogOffset(offset) }))
+    }
+
+    #[test]
+    fn patience_ends_when_nothing_is_acknowledged_for_long() {
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        let mut over = |acknowledged, seconds| patience.is_over(acknowledged, start + Duration::from_secs(seconds));
+        let limit = UNREACHABLE.as_secs();
+        // It moves on, however slowly.
+        assert!(!over(at(1), 0) && !over(at(2), limit - 1) && !over(at(3), 2 * limit - 2));
+        // Nothing is waited for.
+        assert!(!over(None, 10 * limit));
+        // What fails and is sent again has not moved on.
+        assert!(!over(at(4), 11 * limit) && !over(Some(None), 12 * limit - 1) && !over(at(4), 12 * limit - 1));
+        assert!(over(at(4), 12 * limit));
+        // Two short waits are no long one.
+        assert!(!over(None, 13 * limit) && !over(Some(None), 14 * limit) && !over(Some(None), 15 * limit - 1));
+        assert!(over(Some(None), 15 * limit));
+    }
 }

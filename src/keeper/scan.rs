@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use cassandra_commitlog::{CdcIndex, SegmentName};
 
-use crate::cdc_raw::{Foreign, Index, IndexCounts, Orphan, RawState};
+use crate::cdc_raw::{Foreign, Index, IndexCounts, Orphan, RawState, Unknown};
 use crate::folder::Meta;
 use crate::mapped::{self, Access, Mapped};
 use crate::spool::Room;
@@ -118,6 +118,8 @@ pub struct Scan {
     pub orphans: Vec<Orphan>,
     /// What else lies in `cdc_raw`.
     pub foreign: Vec<Foreign>,
+    /// Segments that this release can't read, in `cdc_raw` or the spool, by id.
+    pub unknown: Vec<Unknown>,
     /// Apparent bytes of everything below `cdc_raw`, as Cassandra counts them against `cdc_total_space`.
     pub raw_bytes: u64,
     /// Allocated bytes that nothing but the spool holds.
@@ -156,6 +158,7 @@ impl Scan {
             departed: Vec::new(),
             orphans: Vec::new(),
             foreign: Vec::new(),
+            unknown: Vec::new(),
             raw_bytes: 0,
             spool_bytes: 0,
             room: None,

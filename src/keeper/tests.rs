@@ -378,3 +378,26 @@ fn a_death_at_any_step_loses_nothing_and_the_next_run_completes_it() {
         );
     }
 }
+
+#[test]
+fn a_segment_that_this_release_can_not_read_outlives_a_foreign_deletion_too() {
+    let node = Node::new();
+    let file = "CommitLog-42-9.log";
+    fs::write(node.raw().join(file), vec![7; 8192]).unwrap();
+    let keeper = node.keeper(NO_LIMITS, no_gaps());
+    let spooled = node.spool().join(file);
+    until(&keeper, |scan| scan.number > 0 && !scan.unknown.is_empty());
+    fs::remove_file(node.raw().join(file)).unwrap();
+    keeper.wake();
+    let scan = until(&keeper, |scan| scan.foreign.is_empty());
+    assert_eq!(scan.unknown.iter().map(|unknown| unknown.name.as_str()).collect::<Vec<_>>(), [file]);
+    assert_eq!(fs::read(&spooled).unwrap().len(), 8192);
+    drop(keeper);
+    // What can't be given up is not taken in beyond the limit.
+    let more = "CommitLog-42-10.log";
+    fs::write(node.raw().join(more), vec![7; 8192]).unwrap();
+    let keeper = node.keeper(Limits { max_bytes: 1, min_free: Some(0) }, no_gaps());
+    let scan = until(&keeper, |scan| scan.unknown.len() == 2);
+    assert!(scan.problems.iter().any(|problem| problem.contains(more)), "{:?}", scan.problems);
+    assert!(spooled.exists() && !node.spool().join(more).exists());
+}

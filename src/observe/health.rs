@@ -111,7 +111,16 @@ pub(super) fn ready(status: &Status, config_valid: bool, waiting: Option<Duratio
         Some(hold) => Condition::new("hold", false, format!("{}: {}", hold.reason.as_str(), hold.detail)),
         None => Condition::new("hold", status.state != State::Held, status.state.as_str()),
     };
-    Health::of(vec![config, cdc_raw, schema, hold, kafka(status, waiting)])
+    let quarantined = status.segment_counts.quarantined;
+    let segments = match quarantined {
+        0 => Condition::new("segments", true, "none is set aside"),
+        _ => Condition::new(
+            "segments",
+            false,
+            format!("{quarantined} set aside: their headers name others; see the log"),
+        ),
+    };
+    Health::of(vec![config, cdc_raw, schema, hold, segments, kafka(status, waiting)])
 }
 
 fn kafka(status: &Status, waiting: Option<Duration>) -> Condition {
@@ -168,12 +177,13 @@ mod tests {
 
     #[test]
     fn each_condition_alone_makes_it_not_ready() {
-        let cases: [(&str, Status, bool); 6] = [
+        let cases: [(&str, Status, bool); 7] = [
             ("config", good(), false),
             ("cdc_raw", with(|status| status.cdc_raw.readable = false), true),
             ("schema", with(|status| status.schema = None), true),
             ("hold", with(|status| status.hold = Some(hold())), true),
             ("hold", with(|status| status.state = State::Held), true),
+            ("segments", with(|status| status.segment_counts.quarantined = 1), true),
             (
                 "kafka",
                 with(|status| status.kafka = Some(Kafka { last_ack_age_seconds: Some(61.0), ..Kafka::default() })),

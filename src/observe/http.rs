@@ -139,7 +139,7 @@ mod tests {
             (code, serde_json::from_str::<Health>(&body).unwrap())
         };
         let (code, ready) = health("/readyz");
-        assert_eq!((code, ready.ok, ready.conditions.len()), (503, false, 5));
+        assert_eq!((code, ready.ok, ready.conditions.len()), (503, false, 6));
         assert_eq!(health("/livez").0, 200);
         observe.config_valid(true);
         observe.set_status(Status {

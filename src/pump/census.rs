@@ -196,6 +196,9 @@ impl Pump {
                 let marks = (inode, record.indexed || is_indexed);
                 self.dirty |= (record.inode, record.indexed) != marks;
                 (record.inode, record.indexed) = marks;
+                if is_other {
+                    record.readmit();
+                }
             }
         }
         if self.readings.get(&id).is_some_and(|reading| reading.read_to.is_none()) {

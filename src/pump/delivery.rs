@@ -15,7 +15,7 @@ use super::hold::{Hold, Reason};
 use super::partitions::{Looked, Partitions};
 use super::{PumpError, Trouble};
 use crate::interrupt;
-use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher, TopicCounts};
+use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher, TopicCounts, Waiting};
 use crate::line::Line;
 use crate::observe::{HoldReason, Observe, Part};
 use crate::sink::{KafkaSink, Sink, SinkError};
@@ -42,6 +42,8 @@ pub(super) struct Delivery {
     pub(super) isolation: Isolation,
     /// The producer is to be made anew although nothing is wrong with it.
     renew: bool,
+    /// How long a wait without a report lasts before it is broken off; without it for ever.
+    patience: Option<Duration>,
     observe: Arc<Observe>,
 }
 
@@ -82,6 +84,22 @@ impl Isolation {
     }
 }
 
+/// Since when Kafka has reported nothing.
+struct Silence {
+    reported: u64,
+    since: Instant,
+}
+
+impl Silence {
+    /// How long it has lasted in this wait.
+    fn lasts(&mut self, waiting: &Waiting, now: Instant) -> Duration {
+        if waiting.reported != self.reported {
+            *self = Self { reported: waiting.reported, since: now };
+        }
+        waiting.since.min(now.saturating_duration_since(self.since))
+    }
+}
+
 impl Delivery {
     /// To Kafka, once it can be reached.
     pub(super) fn kafka(
@@ -98,6 +116,7 @@ impl Delivery {
             ledger,
             isolation: Isolation::default(),
             renew: false,
+            patience: None,
             observe,
         }
     }
@@ -112,6 +131,7 @@ impl Delivery {
             ledger,
             isolation: Isolation::default(),
             renew: false,
+            patience: None,
             observe,
         }
     }
@@ -162,12 +182,26 @@ impl Delivery {
         }
     }
 
+    /// Does not wait longer than this for a Kafka that reports nothing.
+    pub(super) fn set_patience(&mut self, patience: Duration) {
+        self.patience = Some(patience);
+    }
+
+    /// Has the next failure make a new producer; says whether there is one that is to go.
+    pub(super) fn renew(&mut self) -> bool {
+        self.renew = self.publisher().is_some();
+        self.renew
+    }
+
     fn observe_publisher(&self, publisher: &mut Publisher) {
-        let observe = Arc::clone(&self.observe);
+        let (observe, patience) = (Arc::clone(&self.observe), self.patience);
+        let mut silence = Silence { reported: 0, since: Instant::now() };
         publisher.on_wait(move |waiting| {
             observe.beat(Part::Pump);
             observe.waits_for_kafka(waiting.in_flight);
-            if interrupt::is_urgent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let silent = silence.lasts(&waiting, Instant::now());
+            let is_over = interrupt::is_urgent() || patience.is_some_and(|patience| silent >= patience);
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         let observe = Arc::clone(&self.observe);
         publisher.on_delivered(move |took| observe.metrics.delivery_latency.observe(took.as_secs_f64()));
@@ -275,4 +309,22 @@ fn hold_for(error: &KafkaError) -> Result<Hold, PumpError> {
         _ => Reason::Kafka,
     };
     Ok(Hold::new(reason, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_begins_anew_with_each_wait_and_each_report() {
+        let start = Instant::now();
+        let mut silence = Silence { reported: 0, since: start };
+        let mut lasts = |at: u64, since, reported| {
+            let waiting = Waiting { since: Duration::from_secs(since), in_flight: 1, reported };
+            silence.lasts(&waiting, start + Duration::from_secs(at)).as_secs()
+        };
+        assert_eq!([lasts(100, 1, 0), lasts(140, 41, 0)], [1, 41]);
+        assert_eq!([lasts(150, 51, 7), lasts(160, 61, 7)], [0, 10]);
+        assert_eq!(lasts(500, 2, 7), 2);
+    }
 }

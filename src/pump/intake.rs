@@ -21,9 +21,10 @@ use super::{PumpError, Trouble};
 use crate::fault;
 use crate::gaps::{GapLog, GapRecord};
 use crate::interrupt;
+use crate::kafka::KafkaError;
 use crate::line::{Done, Line, Rejected};
 use crate::observe::{HoldReason, Observe, Part};
-use crate::sink::Sink;
+use crate::sink::{Sink, SinkError};
 use crate::walk::Damage;
 
 /// What an entry passes through.
@@ -216,14 +217,21 @@ impl Intake<'_> {
         counter.inc();
     }
 
-    /// Decodes with the schema of the place. A table or column that it lacks may be in the node's own by now.
+    /// Decodes with the schema of the place. A table or column that it lacks may be in the node's own by now; only what
+    /// an answer of the node lacks too is nobody's.
     fn decode(&mut self, reading: &Reading, version: FormatVersion, entry: &Entry<'_>) -> Result<Done, Trouble> {
+        let (mut may_retry, mut answers) = (self.schema.has_contact(), 0);
         loop {
-            let may_retry = self.schema.may_help();
-            match self.line.entry(&reading.segment, version, entry, may_retry, self.sink, self.ledger)? {
-                Some(done) => return Ok(done),
-                None => self.schema.refresh(self.line, self.observe),
+            if let Some(done) = self.line.entry(&reading.segment, version, entry, may_retry, self.sink, self.ledger)? {
+                return Ok(done);
             }
+            let unknown = self.line.take_unknown();
+            let asked = unknown.as_ref().map(|unknown| self.schema.ask(unknown, &mut answers, self.line, self.observe));
+            may_retry = match asked.unwrap_or(Ok(false)) {
+                Ok(may_retry) => may_retry,
+                Err(_) if interrupt::came() => return Err(SinkError::Kafka(KafkaError::Interrupted).into()),
+                Err(error) => return Err(no_answer(reading, unknown.as_ref(), &error)),
+            };
         }
     }
 
@@ -251,7 +259,10 @@ impl Intake<'_> {
             at: jiff::Timestamp::now().as_second(),
             ids_may_shift: !plain && damage.to.is_some() && lost_marker,
         };
-        let kept = gaps.record(&gap).map(drop).and_then(|()| {
+        let kept = gaps.record(&gap).and_then(|recorded| {
+            if recorded.is_new() {
+                self.observe.metrics.gap_records.inc(gap.kind.word());
+            }
             let end = damage.to.map_or(file.len(), |to| to.0 as usize);
             let bytes = match (plain, lost_marker) {
                 (true, _) => file.get(damage.from.0 as usize..end),
@@ -260,9 +271,16 @@ impl Intake<'_> {
             };
             quarantine.keep_region(&gap.segment, damage.from.0, gap.to, bytes.unwrap_or_default()).map(drop)
         });
-        self.observe.metrics.gap_records.inc(gap.kind.word());
         kept.map_err(|error| PumpError::State("keep damaged bytes of", name.to_string(), error).into())
     }
+}
+
+/// What the node would know is not lost: the entry waits for its answer.
+fn no_answer(reading: &Reading, unknown: Option<&MutationError>, error: &anyhow::Error) -> Trouble {
+    let segment = &reading.segment;
+    let unknown = unknown.map(ToString::to_string).unwrap_or_default();
+    let detail = format!("{segment}: {unknown}, and the node does not answer: {error:#}");
+    Hold::new(Reason::Held(HoldReason::Schema), detail).at(segment.name(), reading.read).into()
 }
 
 impl From<Hold> for Trouble {

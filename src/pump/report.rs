@@ -119,7 +119,7 @@ impl Pump {
                 limit: self.report.limits.spool.unwrap_or(0),
             },
             kafka,
-            schema: Some(self.line.schema_status()),
+            schema: (self.line.has_schema() || !self.schema.has_contact()).then(|| self.line.schema_status()),
             checkpoint: Checkpoint {
                 generation: self.generation,
                 age_seconds: self.saved.map(|saved| saved.elapsed().as_secs_f64()),

@@ -6,96 +6,153 @@
 //! The log tells every change in its place, but a segment without changes of CDC tables is gone before it is read, and
 //! its DDL with it.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cassandra_commitlog::MutationError;
+
 use crate::catalog::Pulled;
 use crate::catalog::cql::{self, Contact};
+use crate::interrupt;
 use crate::line::Line;
 use crate::observe::{Observe, Part};
 
-/// Pauses before the tries for one entry. The server answers with a new table a little after it wrote the first change.
+/// Pauses before the questions about one entry. The server answers with a new table a little after it wrote the first
+/// change.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(2)];
 
-/// How long nobody is asked again after all tries were in vain: a dropped table's entries may come by the thousand.
+/// How long nobody is asked again about what all answers lacked: a dropped table's entries may come by the thousand.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// How often the node is asked without a reason.
+/// How often the node is asked without a reason, and until it has answered once.
 const PERIOD: Duration = Duration::from_secs(60);
+const FIRST: Duration = Duration::from_secs(2);
+
+/// News that waited longer is dropped: what it says may have changed since, and newer news is on its way.
+const OLD: Duration = PERIOD.saturating_mul(2);
 
 /// How often a wait looks around.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Asks the node.
+type Ask = Box<dyn Fn(&Observe) -> anyhow::Result<Pulled> + Send>;
+
 /// Where the node's schema comes from.
 pub struct SchemaSource {
-    contact: Option<Contact>,
-    tries: usize,
-    quiet_until: Option<Instant>,
-    pulled: Option<Receiver<Pulled>>,
+    contact: Option<Arc<Mutex<Contact>>>,
+    ask: Option<Ask>,
+    /// What the node's answers lacked, and when that was clear.
+    in_vain: Vec<(MutationError, Instant)>,
+    news: Option<Receiver<Pulled>>,
 }
 
 impl SchemaSource {
-    /// The node at this contact point; without one nobody is asked.
-    pub fn new(contact: Option<Contact>) -> Self {
-        let pulled = contact.clone().map(pull_regularly);
-        Self { contact, tries: 0, quiet_until: None, pulled }
+    /// The node at this contact point; without one nobody is asked. `answered`: whether it has answered in this life.
+    pub fn new(contact: Option<Contact>, answered: bool) -> Self {
+        let contact = contact.map(|contact| Arc::new(Mutex::new(contact)));
+        let news = contact.clone().map(|contact| pull_regularly(contact, answered));
+        let ask = contact.clone().map(|contact| -> Ask { Box::new(move |observe| pull(current(&contact), observe)) });
+        Self { contact, ask, in_vain: Vec::new(), news }
     }
 
-    /// Whether it is worth asking about what an entry names.
-    pub(super) fn may_help(&self) -> bool {
-        let quiet = self.quiet_until.is_some_and(|until| Instant::now() < until);
-        self.contact.is_some() && !quiet && self.tries < PAUSES.len()
+    /// The same node, with these credentials from now on.
+    pub(super) fn set_contact(&mut self, new: Option<Contact>) {
+        if let (Some(contact), Some(new)) = (&self.contact, new) {
+            *contact.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        }
     }
 
-    /// Asks, and has the line take in the answer.
-    pub(super) fn refresh(&mut self, line: &mut Line, observe: &Observe) {
-        let (Some(contact), Some(pause)) = (&self.contact, PAUSES.get(self.tries)) else { return };
-        self.tries += 1;
-        thread::sleep(*pause);
-        match pull(contact.clone(), observe) {
-            Ok(pulled) => drop(line.merge_schema(&pulled.schema, pulled_at())),
-            Err(error) => tracing::warn!("look for an unknown table or column: {error:#}"),
+    /// Whether there is a node to ask.
+    pub(super) fn has_contact(&self) -> bool {
+        self.ask.is_some()
+    }
+
+    /// Asks about what this entry names, and has the line take in the answer. Says whether the entry is worth another
+    /// try; `answers` counts those that it has had.
+    ///
+    /// # Errors
+    /// The node does not answer: nothing is known of what the entry names.
+    pub(super) fn ask(
+        &mut self,
+        unknown: &MutationError,
+        answers: &mut usize,
+        line: &mut Line,
+        observe: &Observe,
+    ) -> anyhow::Result<bool> {
+        let Some(ask) = &self.ask else { return Ok(false) };
+        self.in_vain.retain(|(_, since)| since.elapsed() < QUIET);
+        if self.in_vain.iter().any(|(known, _)| known == unknown) {
+            return Ok(false);
         }
-        if self.tries == PAUSES.len() {
-            self.quiet_until = Some(Instant::now() + QUIET);
-            self.tries = 0;
-        }
+        let Some(pause) = PAUSES.get(*answers) else {
+            self.in_vain.push((unknown.clone(), Instant::now()));
+            return Ok(false);
+        };
+        rest(*pause, observe, interrupt::came)?;
+        let pulled = ask(observe)?;
+        *answers += 1;
+        line.merge_schema(&pulled.schema, pulled.at_micros);
+        Ok(true)
     }
 
     /// What the node said lately without being asked for anything in particular.
     pub(super) fn news(&mut self) -> Option<Pulled> {
-        match self.pulled.as_ref()?.try_recv() {
-            Ok(pulled) => Some(pulled),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => {
-                self.pulled = None;
-                None
+        loop {
+            match self.news.as_ref()?.try_recv() {
+                Ok(pulled) if is_old(&pulled) => {}
+                Ok(pulled) => return Some(pulled),
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => self.news = None,
             }
         }
     }
 }
 
-/// Now, as a write timestamp: what a pulled row counts as written at.
-pub(super) fn pulled_at() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
+fn is_old(pulled: &Pulled) -> bool {
+    let age = jiff::Timestamp::now().as_microsecond().saturating_sub(pulled.at_micros);
+    u128::try_from(age).is_ok_and(|age| age > OLD.as_micros())
+}
+
+fn current(contact: &Mutex<Contact>) -> Contact {
+    contact.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Asks the node, and meanwhile says that somebody is alive.
 ///
 /// # Errors
-/// The node does not answer.
+/// The node does not answer, or a signal came.
 pub fn pull(contact: Contact, observe: &Observe) -> anyhow::Result<Pulled> {
     let (sender, answer) = channel();
     thread::Builder::new().name("schema".to_owned()).spawn(move || {
         let _ = sender.send(pull_here(&contact));
     })?;
+    answer_of(&answer, observe, interrupt::came)?
+}
+
+fn answer_of<T>(answer: &Receiver<T>, observe: &Observe, stop: impl Fn() -> bool) -> anyhow::Result<T> {
     loop {
         match answer.recv_timeout(LOOK) {
-            Ok(pulled) => return pulled,
+            Ok(answer) => return Ok(answer),
+            Err(RecvTimeoutError::Timeout) if stop() => anyhow::bail!("told to stop while the node was asked"),
             Err(RecvTimeoutError::Timeout) => observe.beat(Part::Pump),
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the thread that asks the node is gone"),
         }
+    }
+}
+
+/// Lets the time go by, and meanwhile says that somebody is alive.
+fn rest(pause: Duration, observe: &Observe, stop: impl Fn() -> bool) -> anyhow::Result<()> {
+    let until = Instant::now() + pause;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        anyhow::ensure!(!stop(), "told to stop before the node was asked");
+        observe.beat(Part::Pump);
+        thread::sleep(left.min(LOOK));
     }
 }
 
@@ -104,24 +161,32 @@ fn pull_here(contact: &Contact) -> anyhow::Result<Pulled> {
     runtime.block_on(cql::pull(contact))
 }
 
-fn pull_regularly(contact: Contact) -> Receiver<Pulled> {
+fn pull_regularly(contact: Arc<Mutex<Contact>>, answered: bool) -> Receiver<Pulled> {
     // One answer waits; who does not look gets no second one.
     let (sender, pulled) = sync_channel(1);
-    let asking = thread::Builder::new().name("schema-watch".to_owned()).spawn(move || {
-        loop {
-            thread::sleep(PERIOD);
-            match pull_here(&contact) {
-                Ok(pulled) => {
-                    if sender.send(pulled).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => tracing::debug!("look for changes of the schema: {error:#}"),
-            }
-        }
-    });
+    let asking = thread::Builder::new()
+        .name("schema-watch".to_owned())
+        .spawn(move || ask_regularly(&contact, answered, &sender));
     if let Err(error) = asking {
         tracing::warn!(%error, "the node is asked for its schema only when an entry names what nobody knows");
     }
     pulled
 }
+
+fn ask_regularly(contact: &Mutex<Contact>, mut answered: bool, news: &SyncSender<Pulled>) {
+    loop {
+        thread::sleep(if answered { PERIOD } else { FIRST });
+        match pull_here(&current(contact)) {
+            Ok(pulled) => {
+                answered = true;
+                if news.send(pulled).is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::debug!("look for changes of the schema: {error:#}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ fn what_a_killed_probe_left_is_no_segment_and_goes() {
     let left = |number| folders.spool().join(format!("{PROBE}{number}"));
     let spool = folders.open().unwrap();
     fs::hard_link(&segment, left(1)).unwrap();
-    assert_eq!(spool.scan().unwrap().len(), 0);
+    assert_eq!(spool.scan().unwrap().segments.len(), 0);
     drop(spool);
     let spool = folders.open().unwrap();
     assert!(!left(1).exists() && segment.exists());
@@ -97,7 +97,7 @@ fn a_link_counts_and_a_segment_that_went_has_none() {
     assert_eq!(folders.link(&spool, 1).unwrap(), Some(linked), "a link that is there is as good");
     assert_eq!(folders.link(&spool, 2).unwrap(), None);
     fs::write(folders.spool().join("notes.txt"), "").unwrap();
-    assert_eq!(spool.scan().unwrap(), HashMap::from([(name(1), linked)]));
+    assert_eq!(spool.scan().unwrap().segments, HashMap::from([(name(1), linked)]));
     fs::remove_file(folders.raw().join(log(1))).unwrap();
     fs::write(folders.raw().join(log(1)), "another").unwrap();
     assert!(matches!(folders.link(&spool, 1), Err(SpoolError::OtherFile { .. })));
@@ -113,7 +113,7 @@ fn a_probe_leaves_nothing_behind() {
     assert_eq!(fs::read_dir(folders.parent.path()).unwrap().count(), 1);
     let spool = folders.open().unwrap();
     assert_eq!(Spool::probe(&folders.spool(), &folders.raw()).unwrap(), Some(name(1)), "an agent uses it");
-    assert!(spool.scan().unwrap().is_empty() && fs::read_dir(folders.spool()).unwrap().count() == 0);
+    assert!(spool.scan().unwrap().segments.is_empty() && fs::read_dir(folders.spool()).unwrap().count() == 0);
     let error = Spool::probe(&folders.raw().join("spool"), &folders.raw()).unwrap_err();
     assert!(matches!(error, SpoolError::Inside { .. }));
 }

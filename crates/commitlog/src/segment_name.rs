@@ -2,7 +2,7 @@
 //!
 //! Owns: the two file names. Does not own: which files there are.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use core::fmt;
 
 use crate::error::{Cause, DecodeError, Place, Structure};
@@ -23,22 +23,36 @@ impl SegmentName {
     /// # Errors
     /// A name of another form, and a version that this crate does not read.
     pub fn parse(name: &str) -> Result<Self, DecodeError> {
-        let refuse = |cause| DecodeError { at: Place::Bytes(0), structure: Structure::SegmentName, cause };
-        let numbers = name.strip_prefix("CommitLog-").and_then(|rest| rest.strip_suffix(".log"));
-        let Some((version, id)) = numbers.and_then(|numbers| numbers.split_once('-')) else {
-            return Err(refuse(Cause::Broken("not of the form CommitLog-<version>-<id>.log")));
-        };
-        let number: i32 = decimal(version).ok_or_else(|| refuse(Cause::Broken("its version is not a number")))?;
-        let id: i64 = decimal(id).ok_or_else(|| refuse(Cause::Broken("its id is not a number")))?;
+        let (number, id) = numbers(name).map_err(|broken| refuse(Cause::Broken(broken)))?;
         let version = FormatVersion::from_number(number)
-            .ok_or_else(|| refuse(Cause::Unknown { what: "commit-log version", value: version.into() }))?;
-        Ok(Self { version, id: SegmentId(id) })
+            .ok_or_else(|| refuse(Cause::Unknown { what: "commit-log version", value: number.to_string() }))?;
+        Ok(Self { version, id })
+    }
+
+    /// The id in the name of a segment whose version this crate does not read: of a release that is newer than it.
+    pub fn of_unknown_version(name: &str) -> Option<SegmentId> {
+        let (number, id) = numbers(name).ok()?;
+        FormatVersion::from_number(number).is_none().then_some(id)
     }
 
     /// The name of the CDC index beside the segment.
     pub fn index_name(&self) -> String {
         alloc::format!("CommitLog-{}-{}_cdc.idx", self.version.number(), self.id)
     }
+}
+
+fn refuse(cause: Cause) -> DecodeError {
+    DecodeError { at: Place::Bytes(0), structure: Structure::SegmentName, cause }
+}
+
+/// The version and the id in a name, or what is wrong with it.
+fn numbers(name: &str) -> Result<(i32, SegmentId), &'static str> {
+    let numbers = name.strip_prefix("CommitLog-").and_then(|rest| rest.strip_suffix(".log"));
+    let numbers = numbers.and_then(|numbers| numbers.split_once('-'));
+    let (version, id) = numbers.ok_or("not of the form CommitLog-<version>-<id>.log")?;
+    let version = decimal(version).ok_or("its version is not a number")?;
+    let id = decimal(id).ok_or("its id is not a number")?;
+    Ok((version, SegmentId(id)))
 }
 
 /// A number in the one decimal form that prints back identically.
@@ -82,5 +96,9 @@ mod tests {
         }
         let unknown = SegmentName::parse("CommitLog-42-1.log").unwrap_err();
         assert_eq!(unknown.to_string(), "segment name at byte 0: unknown commit-log version 42");
+        assert_eq!(SegmentName::of_unknown_version("CommitLog-42-1.log"), Some(SegmentId(1)));
+        for known_or_none in ["CommitLog-7-1.log", "CommitLog-042-1.log", "CommitLog-42-1_cdc.idx"] {
+            assert_eq!(SegmentName::of_unknown_version(known_or_none), None, "{known_or_none}");
+        }
     }
 }

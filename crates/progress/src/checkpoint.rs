@@ -208,6 +208,13 @@ impl SegmentRecord {
     pub fn quarantine(&mut self) {
         self.state = SegmentState::Quarantined;
     }
+
+    /// Reads a segment that was set aside after all: another file has its name.
+    pub fn readmit(&mut self) {
+        if self.state == SegmentState::Quarantined {
+            self.state = SegmentState::Reading;
+        }
+    }
 }
 
 /// How a segment went.

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::catalog::{self, Pulled};
 use crate::cdc_raw::CdcRaw;
 use crate::checkpoint::{CheckpointStore, Glance, StateDir, StateError};
 use crate::cli::{ConfigArgs, Run, SinkKind};
-use crate::config::{Config, OnDamage};
+use crate::config::{Config, OnDamage, OnPartitionChange};
 use crate::exit::{Exit, Failure};
 use crate::gaps::{GapLog, GapRecord};
 use crate::interrupt;
@@ -68,7 +68,8 @@ pub(super) fn pump(
         quarantine = Some(Quarantine::open_to_keep(store.path(), &settings).map_err(at_state)?);
     }
     let counts = store.as_ref().map(|store| store.path().join("partitions.json"));
-    let partitions = Partitions::open(counts, config.kafka.on_partition_change).map_err(at_state)?;
+    let partitions = partitions(counts, config.kafka.on_partition_change).map_err(at_state)?;
+    let schema = SchemaSource::new(config.cassandra.contact.clone(), pulled.is_some());
     let line = line(config, pulled, settings, store.as_ref())?.keeping(quarantine);
     let parts = Parts {
         keeper: keeper(config, acknowledges, gaps.clone(), observe)?,
@@ -78,7 +79,7 @@ pub(super) fn pump(
         checkpoint,
         store,
         gaps,
-        schema: SchemaSource::new(config.cassandra.contact.clone()),
+        schema,
         identity,
         observe: Arc::clone(observe),
     };
@@ -133,11 +134,14 @@ fn identity(
                 return Ok((identity, Some(pulled)));
             }
             Err(error) => {
+                if interrupt::came() {
+                    return Err(Failure::new(Exit::Interrupted, error));
+                }
                 tracing::warn!("{error:#}");
                 if let Some(known_as) = configured.clone().or_else(remembered) {
                     return Ok((known(known_as), None));
                 }
-                if Instant::now() >= until || interrupt::came() {
+                if Instant::now() >= until {
                     return Err(Failure::new(Exit::Unreachable, error));
                 }
                 std::thread::sleep(PAUSE);
@@ -212,11 +216,26 @@ fn line(
         }
     };
     if let Some(pulled) = pulled {
-        timeline.merge(&pulled.schema, jiff::Timestamp::now().as_microsecond());
+        timeline.merge(&pulled.schema, pulled.at_micros);
         sources.push(FROM_NODE);
     }
     let wanted = Wanted { tables: config.cassandra.tables.clone(), ..Wanted::default() };
     Ok(Line::following(timeline, Encoder::new(settings), wanted).with_schema_from(sources))
+}
+
+/// The numbers of partitions that an earlier life kept. Without them the cluster's own count.
+fn partitions(kept: Option<PathBuf>, on_change: OnPartitionChange) -> io::Result<Partitions> {
+    match Partitions::open(kept.clone(), on_change) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+            tracing::error!(
+                "partitions.json in the state directory is damaged ({error}): it is set aside, and the numbers of \
+                 partitions count that the topics have now; if they were changed since, keys move"
+            );
+            set_aside(kept.as_deref());
+            Partitions::open(kept, on_change)
+        }
+        opened => opened,
+    }
 }
 
 /// Keeps a damaged file for whoever looks at it.
@@ -263,7 +282,11 @@ fn keeper(
 /// says today.
 fn holds_segments(spool: &Path) -> bool {
     std::fs::read_dir(spool).is_ok_and(|entries| {
-        entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(|name| SegmentName::parse(name).is_ok()))
+        entries.flatten().any(|entry| {
+            let name = entry.file_name();
+            let is_segment = |name| SegmentName::parse(name).is_ok() || SegmentName::of_unknown_version(name).is_some();
+            name.to_str().is_some_and(is_segment)
+        })
     })
 }
 
@@ -284,8 +307,10 @@ fn record(
         at: jiff::Timestamp::now().as_second(),
         ids_may_shift: false,
     };
-    observe.metrics.gap_records.inc(kind.word());
-    gaps.record(&gap).map(drop)
+    if gaps.record(&gap)?.is_new() {
+        observe.metrics.gap_records.inc(kind.word());
+    }
+    Ok(())
 }
 
 fn spool_failure(error: SpoolError) -> Failure {
@@ -317,17 +342,40 @@ fn has_topic_limits() -> bool {
 
 /// Another sink than Kafka, if one is wanted.
 fn sink(arguments: &Run) -> Result<Option<Sink>, Failure> {
-    let lines = |out: Box<dyn Write>| Sink::Lines(Lines::new(out, arguments.envelope, None));
+    let lines = |out: Box<dyn Write>| Lines::new(out, arguments.envelope, None);
     if arguments.dry_run {
         return Ok(Some(Sink::Count(Vec::new())));
     }
     Ok(match arguments.sink {
         SinkKind::Kafka => None,
-        SinkKind::Stdout => Some(lines(Box::new(BufWriter::new(io::stdout())))),
+        SinkKind::Stdout => Some(Sink::Lines(lines(Box::new(BufWriter::new(io::stdout()))))),
         SinkKind::File => {
             let path = arguments.output.as_deref().unwrap_or_else(|| "".as_ref());
-            let file = File::options().append(true).create(true).open(path);
-            Some(lines(Box::new(BufWriter::new(file.map_err(|error| Failure::io(path.display(), error))?))))
+            let at_path = |error| Failure::io(path.display(), error);
+            let file = File::options().append(true).create(true).open(path).map_err(at_path)?;
+            let durable = arguments.ack.then(|| file.try_clone()).transpose().map_err(at_path)?;
+            Some(Sink::Lines(lines(Box::new(BufWriter::new(file))).synced(durable)))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_counted_once_it_is_on_record_and_once_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ConfigArgs { config: None, set: vec!["kafka.bootstrap=localhost:9092".to_owned()] };
+        let settings = Config::load(&arguments).unwrap().config.kafka.events.settings("c", "h");
+        let gaps = GapLog::open(folder.path(), &settings).unwrap();
+        let observe = Observe::new();
+        let name = SegmentName::parse("CommitLog-7-1.log").unwrap();
+        assert!(record(None, &observe, name, GapKind::SpoolReleased, None).is_err());
+        assert_eq!(observe.metrics.gap_records.total(), 0);
+        for _ in 0..2 {
+            record(Some(&gaps), &observe, name, GapKind::SpoolReleased, None).unwrap();
+            assert_eq!(observe.metrics.gap_records.total(), 1);
+        }
+    }
 }
