@@ -33,7 +33,7 @@ use thiserror::Error;
 
 use self::delivery::Delivery;
 pub use self::delivery::MakeSettings;
-use self::hold::{Hold, Reason};
+use self::hold::{Hold, Proof, Reason};
 use self::intake::{Intake, Probe};
 pub use self::partitions::Partitions;
 use self::reading::Reading;
@@ -173,8 +173,8 @@ pub struct Pump {
     hold: Option<Hold>,
     /// Segments that are deleted, and the last scan that may still show them.
     reaped: HashMap<SegmentName, u64>,
-    /// Names of gap records on their way to Kafka.
-    gaps_sent: Vec<String>,
+    /// Gap records on their way to Kafka, each with the number of runs that must be settled for it.
+    gaps_sent: BTreeMap<String, u64>,
     /// The segment whose open end was reached.
     at_end: Option<View>,
     glance: Duration,
@@ -194,7 +194,8 @@ pub struct Pump {
 impl Pump {
     /// A pump into Kafka.
     pub fn to_kafka(parts: Parts, options: Options, settings: MakeSettings, partitions: Partitions) -> Self {
-        let delivery = Delivery::kafka(settings, partitions, Arc::clone(&parts.observe));
+        let dead_letters = parts.line.encoder().settings().dead_letter_topic.clone();
+        let delivery = Delivery::kafka(settings, partitions, dead_letters, Arc::clone(&parts.observe));
         Self::new(parts, options, delivery)
     }
 
@@ -223,7 +224,7 @@ impl Pump {
             plaintext: None,
             hold: None,
             reaped: HashMap::new(),
-            gaps_sent: Vec::new(),
+            gaps_sent: BTreeMap::new(),
             at_end: None,
             glance: GLANCE,
             dirty: false,
@@ -337,6 +338,11 @@ impl Pump {
         self.line.set_tables(tables);
     }
 
+    /// Kafka is to be talked to as the configuration says now.
+    pub fn renew_producer(&mut self) {
+        self.delivery.renew();
+    }
+
     /// What the spool may cost from now on.
     pub fn set_spool_limits(&mut self, max_bytes: u64, min_free: Option<u64>) {
         self.keeper.set_spool_limits(spool::Limits { max_bytes, min_free });
@@ -370,7 +376,7 @@ impl Pump {
         loop {
             self.observe.beat(Part::Pump);
             self.attempt(Self::settle)?;
-            if self.delivery.ledger.outstanding() == 0 || self.hold.is_some() || Instant::now() >= until {
+            if self.delivery.ledger.outstanding() == 0 || Instant::now() >= until {
                 break;
             }
             std::thread::sleep(DELIVERING);
@@ -508,10 +514,15 @@ impl Pump {
                 break;
             }
         }
-        if let Some(hold) = self.hold.take() {
+        self.go_on(Proof::Read { outstanding: self.delivery.ledger.outstanding() });
+        Ok(())
+    }
+
+    /// Takes the hold away if this shows that it is over.
+    fn go_on(&mut self, proof: Proof) {
+        if let Some(hold) = self.hold.take_if(|hold| hold.reason.ends_with(proof)) {
             tracing::info!("goes on: {}", hold.detail);
         }
-        Ok(())
     }
 
     /// Where reading stands in the segment that is being written.

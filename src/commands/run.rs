@@ -132,6 +132,9 @@ impl Service<'_> {
                     tracing::warn!("{error}");
                 }
                 self.pump.set_tables(config.cassandra.tables.clone());
+                if config.kafka.settings.properties != self.loaded.config.kafka.settings.properties {
+                    self.pump.renew_producer();
+                }
                 self.pump.set_spool_limits(config.spool.max_bytes, config.spool.min_free);
                 *self.current.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
                 tracing::info!(applied = ?reload.applied, restart = ?reload.restart, "configuration read again");

@@ -269,6 +269,24 @@ impl KafkaError {
         }
     }
 
+    /// The topic that it is about, where it is about one.
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            Self::MissingTopic { topic }
+            | Self::Topic { topic, .. }
+            | Self::TooLarge { topic, .. }
+            | Self::Send { topic, .. }
+            | Self::Report { topic, .. } => Some(topic),
+            Self::Setting { .. }
+            | Self::Client(_)
+            | Self::Unreachable { .. }
+            | Self::Credentials { .. }
+            | Self::Fatal { .. }
+            | Self::Interrupted
+            | Self::Bug(_) => None,
+        }
+    }
+
     /// What to do about it.
     pub fn action(&self) -> Action {
         match self {

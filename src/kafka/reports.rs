@@ -20,7 +20,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
 use serde::Deserialize;
 
-use super::errors::{Place, classify};
+use super::errors::{Action, Place, classify};
 
 /// Nobody waits for a count of reports.
 const NEVER: u64 = u64::MAX;
@@ -51,6 +51,8 @@ struct Shared {
     /// The failures of each run, as long as one tells more than those before it: no more per run than there are actions.
     failures: Vec<(u32, Code)>,
     event: Option<ClientEvent>,
+    /// The last event that says that a broker does not let us in. Others follow it: all brokers seem to be away.
+    refusal: Option<ClientEvent>,
     round_trip: Option<Duration>,
     /// When each code was last logged: no more of them than there are codes.
     told: Vec<(Code, Instant)>,
@@ -261,6 +263,10 @@ impl Reports {
         self.lock().event.clone()
     }
 
+    pub(super) fn last_refusal(&self) -> Option<ClientEvent> {
+        self.lock().refusal.clone()
+    }
+
     fn slot(&self, slot: u32) -> Option<&Slot> {
         self.slots.get(usize::try_from(slot).ok()?)
     }
@@ -319,7 +325,11 @@ impl ClientContext for Context {
         if tell {
             tracing::warn!(target: "librdkafka", %code, "{reason}");
         }
-        shared.event = Some(ClientEvent { code, reason: reason.to_owned(), at });
+        let event = ClientEvent { code, reason: reason.to_owned(), at };
+        if classify(Place::Event, code) == Action::Credentials {
+            shared.refusal = Some(event.clone());
+        }
+        shared.event = Some(event);
     }
 }
 

@@ -146,7 +146,7 @@ impl Publisher {
         if self.ask(started).is_break() {
             return Err(self.fail(KafkaError::Interrupted));
         }
-        Ok(())
+        self.look_at_login()
     }
 
     pub(super) fn ask(&mut self, started: Instant) -> ControlFlow<()> {

@@ -24,7 +24,8 @@ pub struct Partitions {
     path: Option<PathBuf>,
     known: BTreeMap<String, u32>,
     on_change: OnPartitionChange,
-    looked: Instant,
+    /// When the cluster was asked last; `None`: before anything more is published it has to be.
+    looked: Option<Instant>,
 }
 
 /// What a look found.
@@ -49,7 +50,7 @@ impl Partitions {
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => BTreeMap::new(),
         };
-        Ok(Self { path, known, on_change, looked: Instant::now() })
+        Ok(Self { path, known, on_change, looked: None })
     }
 
     /// The numbers that a producer must not go beyond.
@@ -57,7 +58,13 @@ impl Partitions {
         if self.on_change == OnPartitionChange::Warn { BTreeMap::new() } else { self.known.clone() }
     }
 
-    /// Looks at the topics in use: at those that are new to us at once, at the cluster now and then.
+    /// There is a new producer, with topics as they are now.
+    pub(super) fn look_again(&mut self) {
+        self.looked = None;
+    }
+
+    /// Looks at the topics in use: at those that are new to us at once, at the cluster before a producer is used and then
+    /// now and then.
     ///
     /// # Errors
     /// The cluster does not answer, which is no news; or the numbers can't be kept.
@@ -71,17 +78,21 @@ impl Partitions {
         if is_new {
             self.keep()?;
         }
-        if !is_new && self.looked.elapsed() < PERIOD {
+        let lately = self.looked.is_some_and(|looked| looked.elapsed() < PERIOD);
+        if self.known.is_empty() || lately && !is_new {
             return Ok(Looked::AsBefore);
         }
-        self.looked = Instant::now();
-        match publisher.all_partitions() {
-            Ok(now) => self.compare(&used, &now, observe),
+        let looked = match publisher.all_partitions() {
+            Ok(now) => self.compare(&used, &now, observe)?,
+            Err(error) if self.looked.is_none() => Looked::Halt(Hold::new(Reason::Kafka, error.to_string())),
             Err(error) => {
                 tracing::debug!(%error, "look at the partitions of topics");
-                Ok(Looked::AsBefore)
+                Looked::AsBefore
             }
-        }
+        };
+        // Who is told to halt does so until a look finds nothing wrong.
+        self.looked = (!matches!(looked, Looked::Halt(_))).then(Instant::now);
+        Ok(looked)
     }
 
     fn compare(
@@ -90,18 +101,18 @@ impl Partitions {
         now: &BTreeMap<String, u32>,
         observe: &Observe,
     ) -> io::Result<Looked> {
-        let mut looked = Looked::AsBefore;
+        let (mut looked, before) = (Looked::AsBefore, self.known.clone());
         for (topic, known) in &mut self.known {
-            let Some(count) = now.get(topic).copied().filter(|count| count != known && used.contains_key(topic)) else {
-                continue;
-            };
+            let Some(count) = now.get(topic).copied().filter(|count| count != known) else { continue };
             let detail = format!("topic {topic} had {known} partitions and has {count}");
             match self.on_change {
                 OnPartitionChange::Warn => {
                     tracing::warn!("{detail}: keys move to others, and the order of their events breaks once");
                     observe.metrics.partition_changes.inc();
                     *known = count;
-                    looked = Looked::Changed;
+                    if used.contains_key(topic) {
+                        looked = Looked::Changed;
+                    }
                 }
                 OnPartitionChange::Pin => tracing::warn!("{detail}: the first {known} go on to be used"),
                 OnPartitionChange::Halt => {
@@ -109,7 +120,7 @@ impl Partitions {
                 }
             }
         }
-        if matches!(looked, Looked::Changed) {
+        if self.known != before {
             self.keep()?;
         }
         Ok(looked)
