@@ -279,13 +279,13 @@ fn a_wait_without_end_can_be_broken_off_and_loses_nothing() {
     let mock = mock(&[("t", 3)]);
     let settings = KafkaSettings { queue_messages: 100, run_records: 10, ..settings(&mock) };
     let mut publisher = Publisher::connect(&settings).unwrap();
+    let topic = publisher.topic("t").unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     publisher.on_wait(move |waiting| {
         assert!(waiting.in_flight > 0);
         if count.fetch_add(1, Ordering::Relaxed) == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    let topic = publisher.topic("t").unwrap();
     let mut ledger = ledger();
     mock.broker_down(-1).unwrap();
     let refused = (1..=1_000).find_map(|entry| push(&mut publisher, &mut ledger, topic, entry % 17, entry).err());

@@ -125,7 +125,8 @@ fn pump(mock: &Mock, folder: &Path) -> Pump {
 
 #[test]
 fn a_look_up_without_an_answer_is_waited_for_with_the_same_producer() {
-    let mut delivery = delivery(&mock());
+    let mock = mock();
+    let mut delivery = delivery(&mock);
     let error = KafkaError::Topic { action: "look up", topic: "t".to_owned(), code: Code::RequestTimedOut };
     let Ok(Some(hold)) = delivery.recover(error) else { panic!("no hold") };
     assert_eq!(hold.reason, Reason::Kafka);
@@ -154,7 +155,8 @@ fn a_setting_that_worked_is_waited_for_and_one_that_never_did_is_the_end() {
 
 #[test]
 fn what_has_nowhere_else_to_go_is_a_hold_and_no_entry_is_blamed_for_it() {
-    let mut delivery = delivery(&mock());
+    let mock = mock();
+    let mut delivery = delivery(&mock);
     let refused = |delivery: &mut Delivery, error| delivery.recover(error).unwrap_or_else(|_| panic!("the end"));
     // Of a batch only this is known: one of it is poison.
     delivery.isolation.at = Some(at(500));
@@ -179,7 +181,8 @@ fn what_has_nowhere_else_to_go_is_a_hold_and_no_entry_is_blamed_for_it() {
 
 #[test]
 fn a_producer_that_is_to_be_made_anew_goes_before_anything_more_is_sent() {
-    let mut delivery = delivery(&mock());
+    let mock = mock();
+    let mut delivery = delivery(&mock);
     delivery.renew();
     assert!(matches!(delivery.connect(), Err(Trouble::Sink(SinkError::Kafka(KafkaError::Interrupted)))));
     assert!(delivery.recover(KafkaError::Interrupted).is_ok_and(|hold| hold.is_none()));
@@ -216,6 +219,8 @@ fn what_each_producer_has_acknowledged_is_counted_once_and_a_failure_is_no_ackno
         for entry in 1..=10 {
             send(&mut delivery, entry);
         }
+        let Some((Sink::Kafka(sink), ledger, _)) = delivery.parts() else { panic!("not connected") };
+        sink.publisher().flush_runs(ledger).unwrap();
         // The producer goes before anybody asked what it has done.
         assert!(delivery.recover(report("t", Code::TopicAuthorizationFailed)).is_ok());
         assert!(!delivery.is_connected());
