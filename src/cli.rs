@@ -403,7 +403,7 @@ pub struct SchemaPull {
     pub tls_ca: Option<PathBuf>,
 }
 
-/// Where `replay` sends events.
+/// Where events go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum SinkKind {

@@ -183,10 +183,11 @@ impl GapLog {
         self.inner().published(name)
     }
 
-    /// Whether anything of this segment is recorded as missing.
-    pub fn has(&self, segment: &str) -> bool {
+    /// Whether all the rest of this segment is recorded as missing.
+    pub fn ends(&self, segment: &str) -> bool {
         let inner = self.inner();
-        inner.unpublished.values().chain(inner.published.values()).any(|gap| gap.segment == segment)
+        let mut gaps = inner.unpublished.values().chain(inner.published.values());
+        gaps.any(|gap| gap.segment == segment && gap.kind != GapKind::DamagedBytes)
     }
 
     /// Files that should hold a gap record, and don't: an alarm.

@@ -185,31 +185,6 @@ impl Publisher {
         }
     }
 
-    fn refused(&self, refusal: ClientEvent) -> KafkaError {
-        KafkaError::Credentials { bootstrap: self.settings.bootstrap.clone(), detail: refusal.reason }
-    }
-
-    /// A login that brokers refuse is tried again for ever, with the password and the certificate of the beginning: after
-    /// a while without reports that is a failure, so that a new producer reads them anew.
-    fn look_at_login(&mut self) -> Result<(), KafkaError> {
-        let reported = self.reports.reported();
-        let (before, since) = self.quiet;
-        if reported != before || self.in_flight() == 0 {
-            self.quiet = (reported, Instant::now());
-            return Ok(());
-        }
-        if since.elapsed() < self.settings.login_patience {
-            return Ok(());
-        }
-        match self.reports.last_refusal().filter(|refusal| refusal.at >= since) {
-            Some(refusal) => {
-                let error = self.refused(refusal);
-                Err(self.fail(error))
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Asks `hook`, about every 100 ms, whenever this publisher waits: for room, or for the last reports. A break ends
     /// the wait with [`KafkaError::Interrupted`]. This is where a watchdog is fed and a signal noticed.
     pub fn on_wait(&mut self, hook: impl FnMut(Waiting) -> ControlFlow<()> + Send + 'static) {
@@ -395,6 +370,11 @@ impl Publisher {
     /// When the certificate that brokers know us by expires, seconds since 1970, if we have one.
     pub fn certificate_expires(&self) -> Option<u64> {
         self.settings.certificate_expires()
+    }
+
+    /// Whether half of the queue is taken.
+    pub fn is_crowded(&self) -> bool {
+        self.outstanding().saturating_mul(2) > u64::from(self.settings.queue_messages)
     }
 
     /// Records reported so far. A watchdog looks whether this grows while something is in flight.

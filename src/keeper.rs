@@ -9,11 +9,11 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use crate::spool::{Room, Spool, SpoolError};
 use crate::watch::{Waker, Watch};
 
 use scan::Folders;
-pub use scan::{Counts, Scan, View};
+pub use scan::{Counts, Departed, Scan, View};
 
 /// Makes a gap durable: which segment, why, and from which position on (none: from its beginning). It is called with the
 /// files locked: it must not call the keeper.
@@ -57,6 +57,8 @@ struct Shared {
     latest: Mutex<Arc<Scan>>,
     published: Condvar,
     acknowledged: Mutex<HashMap<SegmentName, LogOffset>>,
+    /// The number of the last look that the pump has taken in.
+    taken: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -82,6 +84,7 @@ impl Keeper {
             latest: Mutex::new(Arc::new(Scan::before_the_first())),
             published: Condvar::new(),
             acknowledged: Mutex::new(HashMap::new()),
+            taken: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
         let mut turns = Turns {
@@ -93,6 +96,8 @@ impl Keeper {
             counts: Counts::default(),
             floor_released: None,
             spooled: HashMap::new(),
+            indexed: Vec::new(),
+            departed: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || turns.run(&*beat))?;
         Ok(Self { shared, waker, thread: Some(thread) })
@@ -108,6 +113,11 @@ impl Keeper {
         let latest = lock(&self.shared.latest);
         let waited = self.shared.published.wait_timeout_while(latest, timeout, |latest| latest.number <= than);
         Arc::clone(&waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// Looks up to this number are taken in: what had gone by then need not be told again.
+    pub fn taken(&self, number: u64) {
+        self.shared.taken.store(number, Ordering::Release);
     }
 
     /// Asks for a look now.
@@ -138,14 +148,13 @@ impl Keeper {
         Ok(self.latest().number)
     }
 
-    /// Deletes an index whose log is gone.
+    /// Deletes an index whose log is gone. If the log is there again the index is its own, and stays.
     ///
     /// # Errors
-    /// The log is there after all, or the index can't be unlinked.
-    pub fn delete_orphan(&self, explained: Explained) -> io::Result<u64> {
+    /// The index can't be unlinked.
+    pub fn delete_orphan(&self, explained: Explained) -> io::Result<()> {
         let _files = lock(&self.shared.files);
-        self.shared.raw.delete_orphan(explained)?;
-        Ok(self.latest().number)
+        self.shared.raw.delete_orphan(explained)
     }
 
     /// What the spool may cost from now on.
@@ -203,6 +212,10 @@ struct Turns {
     floor_released: Option<Instant>,
     /// What the spool held when it could last be read.
     spooled: HashMap<SegmentName, Meta>,
+    /// The segments with an index that were there when all could last be seen.
+    indexed: Vec<Departed>,
+    /// Such segments that went, and the look that missed them first.
+    departed: Vec<(u64, Departed)>,
 }
 
 impl Turns {
@@ -212,8 +225,7 @@ impl Turns {
             beat();
             let started = Instant::now();
             number += 1;
-            let scan = self.turn(number, started);
-            *lock(&self.shared.latest) = Arc::new(scan);
+            self.turn(number, started);
             self.shared.published.notify_all();
             self.rest(started.elapsed());
             if !self.shared.stop.load(Ordering::Acquire) {
@@ -235,7 +247,8 @@ impl Turns {
         }
     }
 
-    fn turn(&mut self, number: u64, at: Instant) -> Scan {
+    /// Looks and publishes, all under the lock: what is deleted later is in no look with a higher number.
+    fn turn(&mut self, number: u64, at: Instant) {
         let shared = Arc::clone(&self.shared);
         let files = lock(&shared.files);
         let mut problems = Vec::new();
@@ -256,12 +269,11 @@ impl Turns {
             room = spool.room().map_err(|error| problems.push(format!("ask for free space: {error}"))).ok();
             self.keep_limits(spool, &mut spooled, room, &mut problems);
         }
-        drop(files);
         self.spooled.clone_from(&spooled);
         self.counts.indexes = self.scanner.counts();
         self.counts.overflows = self.watch.overflows();
         self.counts.watching = self.watch.is_watching();
-        Scan {
+        let mut scan = Scan {
             number,
             at,
             raw: raw.state,
@@ -273,8 +285,25 @@ impl Turns {
             foreign: raw.foreign,
             raw_bytes: raw.bytes,
             segments: self.views(&raw.segments, spooled),
+            departed: Vec::new(),
             problems,
+        };
+        self.note_departed(&mut scan);
+        *lock(&shared.latest) = Arc::new(scan);
+    }
+
+    /// While the pump waits for Kafka, segments may come and go: it is told until it has taken that in.
+    fn note_departed(&mut self, scan: &mut Scan) {
+        let taken = self.shared.taken.load(Ordering::Acquire);
+        self.departed.retain(|(number, _)| *number > taken);
+        if scan.is_whole() {
+            let present: HashSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
+            let gone = self.indexed.drain(..).filter(|segment| !present.contains(&segment.name));
+            self.departed.extend(gone.map(|segment| (scan.number, segment)));
+            let indexed = |view: &View| Some(Departed { name: view.name, index: view.index.value()? });
+            self.indexed.extend(scan.segments.iter().filter_map(indexed));
         }
+        scan.departed = self.departed.iter().map(|(_, departed)| *departed).collect();
     }
 
     /// A watch stays with the directory that was there; one that failed is tried again each turn.

@@ -80,9 +80,7 @@ impl Extent {
 
 /// How far each of these segments may be read. They stand in their order.
 pub fn extents(segments: &[Sighting]) -> Vec<Extent> {
-    // A server that holds anything lives, or lived, after it let go of the others, wherever they stand: after ids have
-    // fallen back the spare of an earlier run stands behind everything new.
-    let mut later = Later { held: segments.iter().any(|segment| segment.server_holds), ..Later::default() };
+    let mut later = Later::default();
     let mut extents: Vec<Extent> = segments.iter().rev().map(|segment| extent(segment, &mut later)).collect();
     extents.reverse();
     extents
@@ -118,7 +116,7 @@ fn extent(segment: &Sighting, later: &mut Later) -> Extent {
 /// Where a segment at first sight comes in: ids order the segments of one run of the server, and runs go by first sight,
 /// because after some restarts ids begin below those before. So a new one goes behind all that are known, and only in
 /// front of those of higher ids at the end that were never in use: a spare is linked before a segment whose link had to
-/// wait for space.
+/// wait for space. A spare that the server let go of counts as used: its run is over.
 pub fn place_of(new: SegmentId, known: &[(SegmentId, bool)]) -> usize {
     let unused_behind = known.iter().rev().take_while(|(id, in_use)| *id > new && !in_use).count();
     known.len() - unused_behind
@@ -203,5 +201,7 @@ mod tests {
         assert_eq!(place_of(id(5), &[(id(4), true), (id(6), false)]), 1);
         // Ids began anew: 5 is a later run than 6.
         assert_eq!(place_of(id(5), &[(id(4), true), (id(6), true)]), 2);
+        // The same; 7 is the spare of the run before.
+        assert_eq!(place_of(id(5), &[(id(4), true), (id(6), true), (id(7), true)]), 3);
     }
 }

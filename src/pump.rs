@@ -60,6 +60,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The longest wait while something is on its way to Kafka.
 const DELIVERING: Duration = Duration::from_millis(10);
 
+/// How long is read at a stretch before what is acknowledged is taken over, saved and deleted.
+const SLICE: Duration = Duration::from_millis(250);
+
 /// How long the open end of a segment is followed before everything else has its turn.
 const FOLLOW: Duration = Duration::from_millis(50);
 
@@ -171,6 +174,14 @@ pub struct Pump {
     readings: BTreeMap<SegmentId, Reading>,
     plaintext: Option<Plaintext>,
     hold: Option<Hold>,
+    /// Why finished segments stay. Reading goes on.
+    undeletable: Option<Hold>,
+    /// When others have their turn.
+    slice: Instant,
+    /// Reading stopped to let others have their turn.
+    paused: bool,
+    /// The scan of which all is read that may be.
+    read_of: Option<u64>,
     /// Segments that are deleted, and the last scan that may still show them.
     reaped: HashMap<SegmentName, u64>,
     /// Gap records on their way to Kafka, each with the number of runs that must be settled for it.
@@ -223,6 +234,10 @@ impl Pump {
             readings: BTreeMap::new(),
             plaintext: None,
             hold: None,
+            undeletable: None,
+            slice: Instant::now(),
+            paused: false,
+            read_of: None,
             reaped: HashMap::new(),
             gaps_sent: BTreeMap::new(),
             at_end: None,
@@ -285,7 +300,7 @@ impl Pump {
         self.attempt(Self::settle)?;
         let reaped = self.save_and_reap(scan)?;
         self.show(scan);
-        Ok(reaped || self.events != before)
+        Ok(reaped || self.paused || self.events != before)
     }
 
     /// Waits until there may be more to do: for a scan that is newer than this one, a delivery, or more in the segment
@@ -297,9 +312,23 @@ impl Pump {
         if let (Some(view), None) = (self.at_end.clone(), &self.hold) {
             return self.follow(&view, scan.number);
         }
-        let wanted = if self.is_idle() && !self.dirty { IDLE } else { DELIVERING };
+        if self.paused && self.has_room() {
+            return Ok(());
+        }
+        let outstanding = self.delivery.ledger.outstanding() > 0;
+        let wanted = match &self.hold {
+            _ if outstanding || self.paused => DELIVERING,
+            Some(hold) => hold.left().clamp(DELIVERING, IDLE),
+            None if self.dirty => DELIVERING,
+            None => IDLE,
+        };
         self.keeper.wait_newer(scan.number, wanted);
         Ok(())
+    }
+
+    /// Whether the sink takes more without making us wait.
+    fn has_room(&mut self) -> bool {
+        self.delivery.parts().is_some_and(|(sink, ledger, _)| !sink.is_crowded() && !ledger.is_full())
     }
 
     /// Follows the open end of the segment that is being written.
@@ -312,7 +341,9 @@ impl Pump {
                 pump.settle()
             })?;
             if closed || self.hold.is_some() {
-                self.glance = GLANCE;
+                (self.glance, self.read_of) = (GLANCE, None);
+                // A marker may point behind what is there yet.
+                std::thread::sleep(GLANCE);
                 return Ok(());
             }
             self.glance = if self.events != events { GLANCE } else { (self.glance * 9 / 8).min(LONGEST_GLANCE) };
@@ -329,7 +360,7 @@ impl Pump {
             reading.is_some_and(|reading| reading.end.is_none() && reading.is_fresh())
         });
         let is_finished = |record: &SegmentRecord| record.state() == SegmentState::Finished;
-        let may_go = self.options.acknowledges && self.checkpoint.segments.iter().any(is_finished);
+        let may_go = self.options.acknowledges && scan.can_delete() && self.checkpoint.segments.iter().any(is_finished);
         scan.number > 0 && self.hold.is_none() && self.is_idle() && !may_end && !may_go
     }
 
@@ -356,12 +387,16 @@ impl Pump {
 
     /// Why reading stops, if it does.
     pub fn held(&self) -> Option<String> {
-        self.hold.as_ref().map(|hold| hold.detail.clone())
+        self.any_hold().map(|hold| hold.detail.clone())
+    }
+
+    fn any_hold(&self) -> Option<&Hold> {
+        self.hold.as_ref().or(self.undeletable.as_ref())
     }
 
     /// For what a person has to look before reading goes on.
     pub fn needs_a_person(&self) -> Option<HoldReason> {
-        match self.hold.as_ref()?.reason {
+        match self.any_hold()?.reason {
             Reason::Held(reason) => Some(reason),
             Reason::Kafka => None,
         }
@@ -440,6 +475,7 @@ impl Pump {
             return Err(error);
         }
         self.delivery.forget();
+        self.read_of = None;
         self.gaps_sent.clear();
         self.probe = None;
         for record in &self.checkpoint.segments {
@@ -471,9 +507,8 @@ impl Pump {
     }
 
     fn stop_at(&mut self, mut hold: Hold) {
-        match &self.hold {
-            Some(before) => hold.follow(before),
-            None => {}
+        if let Some(before) = &self.hold {
+            hold.follow(before);
         }
         let is_new = self.hold.as_ref().is_none_or(|before| before.reason != hold.reason);
         if is_new {
@@ -484,7 +519,7 @@ impl Pump {
                 Reason::Kafka => tracing::warn!("waiting for Kafka: {}", hold.detail),
             }
         }
-        self.hold = Some(hold);
+        (self.hold, self.read_of) = (Some(hold), None);
     }
 
     /// What the node said of its schema without a reason.
@@ -494,26 +529,33 @@ impl Pump {
         }
     }
 
-    /// Reads every segment as far as it may be read, in order.
+    /// Reads every segment as far as it may be read, in order, until it is the others' turn.
     fn read(&mut self, scan: &Scan) -> Result<(), Trouble> {
+        if self.read_of == Some(scan.number) && !self.paused {
+            return Ok(());
+        }
+        (self.slice, self.paused, self.at_end) = (Instant::now() + SLICE, false, None);
         let views = self.in_order(scan);
         let read_to = self.options.read_to;
         let sightings: Vec<_> = views
             .iter()
             .filter_map(|view| Some(self.readings.get(&view.name.id)?.sighting(view.name, read_to)))
             .collect();
-        self.at_end = None;
         for (at, (view, extent)) in views.iter().zip(lifecycle::extents(&sightings)).enumerate() {
             if interrupt::came() {
                 break;
             }
             self.check_index(view)?;
             self.read_segment(view, extent)?;
-            if matches!(extent, Extent::Visible | Extent::Durable(_)) {
+            if self.paused {
+                return Ok(());
+            }
+            if !extent.may_be_passed() {
                 self.reach_end(view, views.get(at + 1), extent);
                 break;
             }
         }
+        self.read_of = Some(scan.number);
         self.go_on(Proof::Read { outstanding: self.delivery.ledger.outstanding() });
         Ok(())
     }
@@ -529,7 +571,7 @@ impl Pump {
     fn reach_end(&mut self, view: &View, next: Option<&View>, extent: Extent) {
         if extent == Extent::Visible {
             self.at_end = Some(view.clone());
-            let has_section = next.is_some_and(|next| self.has_section(next));
+            let has_section = next.is_some_and(|next| self.has_section(next) == Some(true));
             if let Some(reading) = next.and_then(|next| self.readings.get_mut(&next.name.id)) {
                 reading.has_section |= has_section;
             }
@@ -553,10 +595,6 @@ impl Pump {
         let read = self.readings.get(&view.name.id).map_or(LogOffset(0), |reading| reading.read);
         let detail = format!("the index of {} holds no number", view.name);
         Err(Hold::new(Reason::Held(HoldReason::InvalidIndex), detail).at(view.name, read).into())
-    }
-
-    fn keep_plaintext(&mut self, plaintext: Plaintext) {
-        self.plaintext = Some(plaintext);
     }
 
     /// What an entry passes through, and the readings beside it.

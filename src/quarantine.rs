@@ -30,9 +30,6 @@ const RECOUNT: Duration = Duration::from_secs(60);
 
 const FOLDER: &str = "quarantine";
 
-/// Where its faults come by.
-const WHAT: &str = "quarantine";
-
 /// How the names of entries end.
 const ENTRY: &str = ".json";
 
@@ -132,7 +129,7 @@ impl Quarantine {
     /// The folder can't be used.
     pub fn find(state: &Path) -> io::Result<Option<Self>> {
         // Whoever only looks must not make a folder that may then be another user's.
-        let folder = Folder::find(&state.join(FOLDER), WHAT)?;
+        let folder = Folder::find(&state.join(FOLDER), "quarantine")?;
         folder.map(|folder| Self::of(folder, None)).transpose()
     }
 
@@ -141,7 +138,7 @@ impl Quarantine {
     /// # Errors
     /// The folder can't be used.
     pub fn open_to_keep(state: &Path, settings: &Settings) -> io::Result<Self> {
-        let folder = Folder::open(&state.join(FOLDER), WHAT)?;
+        let folder = Folder::open(&state.join(FOLDER), "quarantine")?;
         folder.sweep()?;
         // In one piece: nobody else reads it than we.
         let settings = Settings { format: Format::Json, max_record_bytes: usize::MAX, ..settings.clone() };

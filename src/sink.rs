@@ -175,6 +175,11 @@ impl Sink {
         }
     }
 
+    /// Whether half of what may be on its way is: soon a send would wait for room.
+    pub fn is_crowded(&self) -> bool {
+        matches!(self, Self::Kafka(sink) if sink.publisher.is_crowded())
+    }
+
     /// Looks the topics of records up that are new to it, and has the encoder keep to what they take. Says whether the
     /// records are to be made again because of that.
     ///

@@ -66,6 +66,16 @@ pub struct Marker {
     pub log: LogOffset,
 }
 
+impl Marker {
+    /// The one that begins a section.
+    pub fn of(section: &Section<'_>) -> Self {
+        Self { file: section.marker, log: LogOffset(section.start.0.saturating_sub(MARKER_BYTES)) }
+    }
+}
+
+/// The room of a marker, in the file and in the image alike.
+const MARKER_BYTES: u32 = 8;
+
 /// Where a walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walked {

@@ -66,6 +66,8 @@ fn what_the_schema_lacks_is_handed_back_and_sent_once_it_is_known() {
     let mut following = Following::new(SchemaStore::new());
     let mut handed_back = 0;
     let mut published = 0;
+    assert_eq!(following.line.schema_status().source, "nowhere yet");
+    following.line.ask_written();
     each(name, &file, |segment, version, entry| {
         let before = following.ledger.read_position();
         let done = following.entry(segment, version, entry, true).or_else(|| {
@@ -80,6 +82,11 @@ fn what_the_schema_lacks_is_handed_back_and_sent_once_it_is_known() {
     });
     assert_eq!(handed_back, 1);
     assert!(published > 10);
+    assert_eq!(following.line.schema_status().source, "the node");
+    // Of the first one, and only because it was asked for.
+    let year = 365 * 24 * 3600 * 1_000_000;
+    assert!(following.line.take_written().is_some_and(|written| (50 * year..LATER).contains(&written)));
+    assert_eq!(following.line.take_written(), None);
 }
 
 #[test]
@@ -105,14 +112,16 @@ fn what_kafka_refuses_is_dead_lettered_and_its_ddl_counts() {
             let Following { line, sink, ledger } = &mut following;
             let done = line.reject(segment, version, entry, "too busy", sink, ledger).unwrap();
             assert_eq!((done.outcome, done.records), (Outcome::DeadLettered, 1));
-            assert_eq!(done.rejected.unwrap().to_string(), "Kafka refuses its events: too busy");
+            let rejected = done.rejected.unwrap();
+            assert!(Rejected::reasons().any(|reason| reason == rejected.reason()));
+            assert_eq!(rejected.to_string(), "Kafka refuses its events: too busy");
             true
         });
     }
     let timeline = following.line.timeline().unwrap();
     let evolving = |table: &&cassandra_commitlog::TableRow| table.table_name == "evolving";
     assert!(timeline.rows().tables.iter().find(evolving).is_some_and(|table| table.cdc == Some(true)));
-    assert_eq!(following.line.schema_status().source, "the log");
+    assert_eq!(following.line.schema_status().source, "the log", "nothing else told of it");
 }
 
 /// After a restart with what was saved, the rest of the log reads as it would have without one.

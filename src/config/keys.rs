@@ -115,8 +115,9 @@ pub const KEYS: &[Key] = &[
         "cassandra.read_to",
         Some("synced"),
         "\"synced\"",
-        "How far a growing segment is read. synced: what is on the node's disk. marked, written: earlier, but a crash\n\
-         of the machine can take back what was published; plain segments only.",
+        "How far a growing segment is read. synced: what is on the node's disk. marked: earlier, but a crash of the\n\
+         machine can take back what was published. written: at once, but a kill of Cassandra can too. The last two want\n\
+         plain segments; others are read as with synced.",
     ),
     key(
         "cassandra.on_damage",

@@ -63,14 +63,14 @@ fn a_gap_is_found_again_until_it_is_published() {
     assert_eq!(found.len(), 2);
     assert_eq!(found[0].gap, GapRecord { ids_may_shift: false, ..earlier });
     assert_eq!(found[1].gap, gap(Some(7), 1_763_718_000));
-    assert!(log.has(SEGMENT) && !log.has("CommitLog-7-1.log") && log.damaged().is_empty());
+    assert!(log.ends(SEGMENT) && !log.ends("CommitLog-7-1.log") && log.damaged().is_empty());
 
     log.published(&found[0].name).unwrap();
     // Whoever says it twice changes nothing.
     log.published(&found[0].name).unwrap();
     for log in [log, open(state.path())] {
         assert_eq!(log.unpublished(), found[1..]);
-        assert!(log.has(SEGMENT));
+        assert!(log.ends(SEGMENT));
     }
     let json = fs::read_to_string(state.path().join("gaps").join(&found[1].name)).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

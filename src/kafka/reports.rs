@@ -414,8 +414,10 @@ fn serve(producer: &BaseProducer<Context>, reports: &Reports, stop: &AtomicBool)
 mod tests {
     use super::*;
 
-    /// Slots with whether they failed, and the failures.
-    fn taken(reports: &Reports) -> (Vec<(u32, bool)>, Vec<(u32, Code)>) {
+    /// Slots with whether they failed, and failures.
+    type Taken = (Vec<(u32, bool)>, Vec<(u32, Code)>);
+
+    fn taken(reports: &Reports) -> Taken {
         let mut finished = Vec::new();
         let failures = reports.take(&mut finished);
         (finished.iter().map(|finished| (finished.slot, finished.failed)).collect(), failures)

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cassandra_commitlog::SegmentName;
+use cassandra_commitlog::{CdcIndex, SegmentName};
 
 use crate::cdc_raw::{Foreign, Index, IndexCounts, Orphan, RawState};
 use crate::folder::Meta;
@@ -90,6 +90,15 @@ impl View {
     }
 }
 
+/// A segment that is gone from wherever it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departed {
+    /// Its parsed name.
+    pub name: SegmentName,
+    /// What its index said last.
+    pub index: CdcIndex,
+}
+
 /// One look at everything.
 #[derive(Debug)]
 pub struct Scan {
@@ -103,6 +112,8 @@ pub struct Scan {
     pub spool_read: bool,
     /// All segments, by id.
     pub segments: Vec<View>,
+    /// Segments with an index that went since the look that was taken in last.
+    pub departed: Vec<Departed>,
     /// Indexes without a log, in `cdc_raw` or the spool.
     pub orphans: Vec<Orphan>,
     /// What else lies in `cdc_raw`.
@@ -142,6 +153,7 @@ impl Scan {
             raw: RawState::Unreadable,
             spool_read: false,
             segments: Vec::new(),
+            departed: Vec::new(),
             orphans: Vec::new(),
             foreign: Vec::new(),
             raw_bytes: 0,
@@ -150,6 +162,11 @@ impl Scan {
             counts: Counts::default(),
             problems: Vec::new(),
         }
+    }
+
+    /// Whether anything can be deleted in `cdc_raw`.
+    pub fn can_delete(&self) -> bool {
+        self.raw == RawState::Ready
     }
 
     /// Whether the absence of a segment says that it is gone.

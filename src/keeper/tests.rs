@@ -195,6 +195,53 @@ fn reaping_takes_the_segment_everywhere_and_says_from_which_scan_on() {
 }
 
 #[test]
+fn what_came_and_went_is_told_until_it_is_taken_in() {
+    let node = Node::new();
+    let keeper = Keeper::start(CdcRaw::new(&node.raw()), None, no_gaps(), Box::new(|| ())).unwrap();
+    for id in [1, 2, 3] {
+        node.segment(id);
+    }
+    // The server drops segments without an index by itself: they are no loss.
+    node.index(1, "100\nCOMPLETED");
+    node.index(3, "50");
+    until(&keeper, |scan| {
+        holds(scan, &[1, 2, 3]) && scan.segments.iter().filter_map(|view| view.index.value()).count() == 2
+    });
+    for id in [1, 2, 3] {
+        fs::remove_file(node.raw().join(log(id))).unwrap();
+    }
+    let departed = |scan: &Scan| scan.departed.iter().map(|departed| departed.name).collect::<Vec<_>>();
+    let scan = until(&keeper, |scan| scan.segments.is_empty());
+    assert_eq!(departed(&scan), [name(1), name(3)]);
+    keeper.wake();
+    let next = until(&keeper, |later| later.number > scan.number + 1);
+    assert_eq!(departed(&next), [name(1), name(3)]);
+    keeper.taken(next.number);
+    until(&keeper, |scan| scan.departed.is_empty());
+}
+
+#[test]
+fn nothing_is_deleted_between_a_look_and_its_publication() {
+    let node = Node::new();
+    node.segment(1);
+    let keeper = node.keeper(NO_LIMITS, no_gaps());
+    until(&keeper, |scan| holds(scan, &[1]));
+    let is_looking = || keeper.shared.files.try_lock().is_err();
+    let unpublished = lock(&keeper.shared.latest);
+    keeper.wake();
+    let started = Instant::now();
+    while !is_looking() {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..200 {
+        assert!(is_looking());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(unpublished);
+}
+
+#[test]
 fn a_segment_that_only_the_spool_has_is_kept_too() {
     let node = Node::new();
     let done = node.folder.path().join("done");

@@ -9,12 +9,14 @@ use cassandra_commitlog::{Descriptor, Entries, LogOffset, Plaintext, Sections, S
 use cassandra_event::GapKind;
 use cassandra_progress::{Ending, Identity, SegmentRecord, SegmentState, Tombstone};
 
+use super::hold::{Hold, Reason};
 use super::reading::Reading;
 use super::{Pump, PumpError, Trouble};
 use crate::cdc_raw::Explained;
 use crate::gaps::GapRecord;
-use crate::keeper::{Scan, View};
+use crate::keeper::{Departed, Scan, View};
 use crate::lifecycle;
+use crate::observe::{HoldReason, Part};
 
 impl Pump {
     /// Takes in what a scan saw.
@@ -24,7 +26,7 @@ impl Pump {
         }
         self.taken_in = scan.number;
         self.reaped.retain(|_, seen| *seen >= scan.number);
-        for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)).collect::<Vec<_>>() {
+        for view in self.in_order_of_meeting(scan) {
             if !self.is_known(view.name) {
                 self.meet_segment(view)?;
             }
@@ -34,7 +36,13 @@ impl Pump {
             // Nothing follows from what was not seen.
             return Ok(());
         }
+        self.notice_foreign_deletions(scan);
         let present: HashSet<SegmentName> = scan.segments.iter().map(|view| view.name).collect();
+        for departed in scan.departed.iter().filter(|departed| !present.contains(&departed.name)) {
+            if let Some(reading) = self.readings.get_mut(&departed.name.id) {
+                reading.see(Some(departed.index), false);
+            }
+        }
         let is_gone =
             |record: &SegmentRecord| SegmentName::parse(&record.name).is_ok_and(|name| !present.contains(&name));
         let gone: Vec<Identity> =
@@ -42,10 +50,46 @@ impl Pump {
         for identity in gone {
             self.part_from(identity)?;
         }
-        for orphan in &scan.orphans {
+        self.note_unmet(scan)?;
+        self.keeper.taken(scan.number);
+        let may_delete = scan.can_delete() && self.undeletable.as_ref().is_none_or(|hold| hold.left().is_zero());
+        for orphan in scan.orphans.iter().filter(|_| may_delete) {
             self.meet_orphan(orphan.name)?;
         }
         Ok(())
+    }
+
+    /// Segments on record come before new ones: where a new one comes in depends on what those are now. First of the new
+    /// ones are spares that a stopped server left: nothing is in them, and if ids have fallen back since, theirs are higher
+    /// than those of the segments being written, behind which nothing is read.
+    fn in_order_of_meeting<'s>(&self, scan: &'s Scan) -> Vec<&'s View> {
+        let views = scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name));
+        let (mut views, new): (Vec<&View>, Vec<&View>) = views.partition(|view| self.is_on_record(view.name));
+        let (left, others): (Vec<&View>, Vec<&View>) = new.into_iter().partition(|view| self.is_left_spare(view));
+        views.extend(left);
+        views.extend(others);
+        views
+    }
+
+    fn is_on_record(&self, name: SegmentName) -> bool {
+        self.is_known(name) || self.checkpoint.segments.iter().any(|record| record.identity().segment == name.id)
+    }
+
+    fn is_left_spare(&self, view: &View) -> bool {
+        !view.server_holds() && view.index.value().is_none() && self.has_section(view) == Some(false)
+    }
+
+    /// Cassandra without blocking, a cleaner or a person may take a segment out of `cdc_raw`; the spool has it still. Those
+    /// that never had an index are Cassandra's to drop: nothing of theirs is for us.
+    fn notice_foreign_deletions(&mut self, scan: &Scan) {
+        for view in scan.segments.iter().filter(|view| !self.reaped.contains_key(&view.name)) {
+            let Some(reading) = self.readings.get_mut(&view.name.id) else { continue };
+            let was_linked = std::mem::replace(&mut reading.is_linked, view.raw.is_some());
+            if was_linked && view.raw.is_none() && reading.index.is_some() {
+                tracing::warn!(segment = %view.name, "deleted from cdc_raw before it was done: read on from the spool");
+                self.observe.metrics.foreign_deletions.inc();
+            }
+        }
     }
 
     fn is_known(&self, name: SegmentName) -> bool {
@@ -134,24 +178,27 @@ impl Pump {
 
     /// Notes what is new about a known segment.
     fn see(&mut self, view: &View) {
-        if let Some(reading) = self.readings.get_mut(&view.name.id) {
-            reading.see(view.index.value(), view.server_holds());
-        }
         let (id, inode) = (view.name.id, view.inode());
-        if let Some(reading) = self.readings.get_mut(&id).filter(|reading| reading.inode != inode) {
+        let Some(reading) = self.readings.get_mut(&id) else { return };
+        let had_index = reading.index.is_some();
+        reading.see(view.index.value(), view.server_holds());
+        let (is_indexed, is_other) = (reading.index.is_some(), reading.inode != inode);
+        if is_other {
             // Another file under the name: its first entry says whether it is the same segment.
             reading.begin_again();
             reading.inode = inode;
+        }
+        if is_other || is_indexed != had_index {
             let mut records = self.checkpoint.segments.iter_mut();
             if let Some(record) = records.find(|record| record.identity().segment == id) {
-                record.inode = inode;
-                self.dirty = true;
+                let marks = (inode, record.indexed || is_indexed);
+                self.dirty |= (record.inode, record.indexed) != marks;
+                (record.inode, record.indexed) = marks;
             }
         }
-        let wants_mode = self.readings.get(&view.name.id).is_some_and(|reading| reading.read_to.is_none());
-        if wants_mode {
+        if self.readings.get(&id).is_some_and(|reading| reading.read_to.is_none()) {
             let mode = self.early_mode(view);
-            if let Some(reading) = self.readings.get_mut(&view.name.id) {
+            if let Some(reading) = self.readings.get_mut(&id) {
                 reading.read_to = mode;
             }
         }
@@ -159,73 +206,84 @@ impl Pump {
 
     /// A segment has neither its link in `cdc_raw` nor one in the spool any more.
     fn part_from(&mut self, identity: Identity) -> Result<(), PumpError> {
-        let id = identity.segment;
-        let Some(at) = self.checkpoint.segments.iter().position(|record| record.identity() == identity) else {
-            return Ok(());
-        };
+        self.observe.beat(Part::Pump);
+        let mut records = self.checkpoint.segments.iter();
+        let Some(record) = records.find(|record| record.identity() == identity) else { return Ok(()) };
+        let reading = self.readings.get(&identity.segment);
         // What was read of it may be on its way yet.
-        let reading = self.readings.get(&id);
-        let record = &self.checkpoint.segments[at];
-        let outstanding = reading.is_some_and(|reading| reading.read > record.acknowledged());
-        if outstanding {
+        if self.options.acknowledges && reading.is_some_and(|reading| reading.read > record.acknowledged()) {
             return Ok(());
         }
         let tally = record.tally();
-        let held_changes = tally.published > 0 || tally.filtered > 0 || tally.dead_lettered > 0;
-        let was_indexed = reading.is_some_and(|reading| reading.index.is_some());
+        // Without an index the server drops it by itself: what was read behind its last marker is no promise.
+        let held_changes = tally.entries() > u64::from(tally.not_cdc) && !record.early;
         let is_done = record.state() == SegmentState::Finished
             || reading.is_some_and(|reading| reading.account(record).is_some_and(|account| account.is_ok()));
-        let ending = match (is_done, was_indexed || held_changes) {
+        let ending = match (is_done, record.indexed || held_changes) {
             (true, _) => Ending::Reaped,
             (false, true) => Ending::Lost,
-            // The server drops segments without changes of CDC tables by itself.
             (false, false) => Ending::Empty,
         };
         if ending == Ending::Lost {
-            self.note_loss(&self.checkpoint.segments[at].name.clone(), GapKind::SegmentDeleted, at)?;
+            if SegmentName::parse(&record.name).is_ok_and(|name| self.is_found_again(name)) {
+                return Ok(());
+            }
+            self.observe.metrics.foreign_deletions.inc();
+            self.note_loss(record)?;
         }
-        let record = self.checkpoint.segments.remove(at);
-        self.readings.remove(&id);
-        self.bury(&record, record.acknowledged(), ending);
+        self.readings.remove(&identity.segment);
+        self.bury(identity, ending);
+        Ok(())
+    }
+
+    /// Segments that came and went, with changes in them, while something else kept us from looking. Of one whose index is
+    /// there yet the rest may be found.
+    fn note_unmet(&mut self, scan: &Scan) -> Result<(), PumpError> {
+        for Departed { name, .. } in &scan.departed {
+            let buried = self.checkpoint.tombstones.iter().any(|tombstone| tombstone.identity.segment == name.id);
+            let is_orphan = scan.orphans.iter().any(|orphan| orphan.name == *name);
+            if !buried && !is_orphan && !self.is_on_record(*name) {
+                let identity = Identity { segment: name.id, first_entry_crc: None };
+                let record = SegmentRecord::new(identity, name.to_string(), 0, jiff::Timestamp::now().as_second());
+                self.note_loss(&record)?;
+                self.checkpoint.segments.push(record);
+                self.bury(identity, Ending::Lost);
+            }
+        }
         Ok(())
     }
 
     /// Says durably that the rest of a segment is lost, unless that is said already.
-    fn note_loss(&mut self, segment: &str, kind: GapKind, at: usize) -> Result<(), PumpError> {
-        let Some(gaps) = &self.gaps else { return Ok(()) };
-        let from = self.checkpoint.segments.get(at).map(|record| record.acknowledged().0);
+    fn note_loss(&self, record: &SegmentRecord) -> Result<(), PumpError> {
+        let (Some(gaps), segment, kind) = (&self.gaps, record.name.as_str(), GapKind::SegmentDeleted) else {
+            return Ok(());
+        };
         self.observe.metrics.lost_segments.inc();
-        if gaps.has(segment) {
+        if gaps.ends(segment) {
             return Ok(());
         }
         tracing::error!(segment, "it was deleted before all of it was published");
         self.observe.metrics.gap_records.inc(kind.word());
-        gaps.record(&gap(segment, kind, from))
+        gaps.record(&gap(segment, kind, Some(record.acknowledged().0)))
             .map(drop)
             .map_err(|error| PumpError::State("write the gap record of", segment.to_owned(), error))
     }
 
-    pub(super) fn bury(&mut self, record: &SegmentRecord, end: LogOffset, ending: Ending) {
-        let finished_at = jiff::Timestamp::now().as_second();
-        let (identity, tally) = (record.identity(), record.tally());
-        self.checkpoint.tombstones.retain(|tombstone| tombstone.identity != identity);
-        self.checkpoint.tombstones.push(Tombstone { identity, end, tally, finished_at, ending });
-        self.dirty = true;
+    pub(super) fn bury(&mut self, identity: Identity, ending: Ending) {
+        self.dirty |= self.checkpoint.bury(identity, jiff::Timestamp::now().as_second(), ending).is_some();
     }
 
     /// The file under a name is another segment than the one that is recorded under it.
     pub(super) fn replace(&mut self, name: SegmentName) -> Result<(), PumpError> {
-        let Some(at) = self.checkpoint.segments.iter().position(|record| record.identity().segment == name.id) else {
-            return Ok(());
-        };
+        let mut records = self.checkpoint.segments.iter();
+        let Some(record) = records.find(|record| record.identity().segment == name.id) else { return Ok(()) };
         tracing::error!(segment = %name, "another segment has this one's id and name");
-        let record = &self.checkpoint.segments[at];
         let is_done = record.state() == SegmentState::Finished;
+        let identity = record.identity();
         if !is_done {
-            self.note_loss(&name.to_string(), GapKind::SegmentDeleted, at)?;
+            self.note_loss(record)?;
         }
-        let old = self.checkpoint.segments.remove(at);
-        self.bury(&old, old.acknowledged(), if is_done { Ending::Reaped } else { Ending::Lost });
+        self.bury(identity, if is_done { Ending::Reaped } else { Ending::Lost });
         // It is met anew with the next scan.
         self.readings.remove(&name.id);
         Ok(())
@@ -233,21 +291,24 @@ impl Pump {
 
     /// An index without its segment: what a crash between our two deletions left, or a loss.
     fn meet_orphan(&mut self, name: SegmentName) -> Result<(), PumpError> {
+        self.observe.beat(Part::Pump);
         if !self.options.acknowledges || self.readings.contains_key(&name.id) {
             return Ok(());
         }
-        let mut tombstones = self.checkpoint.tombstones.iter();
-        let reaped =
-            tombstones.find(|tombstone| tombstone.identity.segment == name.id && tombstone.ending == Ending::Reaped);
-        let explained = match reaped.and_then(|tombstone| Explained::by_tombstone(name, tombstone)) {
+        let told = |tombstone: &&Tombstone| {
+            tombstone.identity.segment == name.id && matches!(tombstone.ending, Ending::Reaped | Ending::Lost)
+        };
+        let told = self.checkpoint.tombstones.iter().find(told);
+        let explained = match told.and_then(|tombstone| Explained::by_tombstone(name, tombstone)) {
             Some(explained) => explained,
             None if self.is_found_again(name) => return Ok(()),
             None => self.explain_by_gap(name)?,
         };
-        self.keeper
-            .delete_orphan(explained)
-            .map(drop)
-            .map_err(|error| PumpError::Raw(format!("delete the orphan index of {name}"), error))
+        if let Err(error) = self.keeper.delete_orphan(explained) {
+            let detail = format!("delete the index of {name}, whose segment is gone: {error}");
+            self.cannot_delete(Hold::new(Reason::Held(HoldReason::CdcRaw), detail));
+        }
+        Ok(())
     }
 
     /// The server may still have the segment under its own name: then the spool gets it.

@@ -6,13 +6,14 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::{LogOffset, SegmentName};
+use cassandra_commitlog::{SegmentId, SegmentName};
 use cassandra_progress::{Ending, Identity, Reapable, Sealed, SegmentRecord, SegmentState, Watermark};
 
 use super::hold::{Hold, Proof, Reason};
 use super::{Pump, PumpError, Trouble};
+use crate::fault;
 use crate::keeper::Scan;
-use crate::observe::HoldReason;
+use crate::observe::{HoldReason, Part};
 
 /// The longest that an acknowledgement stays unsaved: it bounds what a crash repeats.
 const SAVE: Duration = Duration::from_secs(1);
@@ -23,10 +24,12 @@ const TOMBSTONES: Duration = Duration::from_secs(30 * 24 * 3600);
 impl Pump {
     /// Collects acknowledgements, and takes them over into the records.
     pub(super) fn settle(&mut self) -> Result<(), Trouble> {
+        fault::point("report.take").map_err(PumpError::Write)?;
         if self.delivery.settle()? {
             self.go_on(Proof::Acknowledged);
         }
         self.take_acknowledged()?;
+        fault::point("report.taken").map_err(PumpError::Write)?;
         self.settle_gaps()
     }
 
@@ -58,6 +61,8 @@ impl Pump {
             return Ok(());
         }
         let before = (record.acknowledged(), record.tally());
+        // With the position, not behind it: a chain that ends before it must not look cut in the next life.
+        record.early |= self.readings.get(&id).is_some_and(|reading| reading.early);
         record.acknowledge(watermark).map_err(PumpError::Record)?;
         self.dirty |= before != (record.acknowledged(), record.tally());
         self.finish_read(id)
@@ -79,20 +84,18 @@ impl Pump {
     }
 
     /// Closes the account of a segment that is read and acknowledged to its end.
-    pub(super) fn finish_read(&mut self, id: cassandra_commitlog::SegmentId) -> Result<(), Trouble> {
-        let Some(reading) = self.readings.get(&id) else { return Ok(()) };
+    pub(super) fn finish_read(&mut self, id: SegmentId) -> Result<(), Trouble> {
+        let Some(reading) = self.readings.get_mut(&id) else { return Ok(()) };
         let mut records = self.checkpoint.segments.iter_mut();
         let Some(record) = records.find(|record| record.identity().segment == id) else { return Ok(()) };
         if record.state() != SegmentState::Reading {
             return Ok(());
         }
-        let Some(account) = reading.account(record) else { return Ok(()) };
-        let name = reading.segment.name();
-        let account = account.map_err(|mismatch| {
-            let hold = Hold::new(Reason::Held(HoldReason::Account), format!("{name}: {mismatch}"));
-            hold.at(name, record.acknowledged())
-        })?;
-        record.finish(account).map_err(PumpError::Record)?;
+        match reading.account(record) {
+            None => return Ok(()),
+            Some(Ok(account)) => record.finish(account).map_err(PumpError::Record)?,
+            Some(Err(mismatch)) => return Err(reading.refuse(&mismatch, record.acknowledged()).into()),
+        }
         self.observe.metrics.entries_taken_back.inc_by(reading.taken_back());
         self.observe.metrics.segments_finished.inc();
         self.dirty = true;
@@ -104,11 +107,15 @@ impl Pump {
         if self.store.is_none() {
             return Ok(false);
         }
-        let finished: Vec<Identity> = self.finished(scan);
+        let may_reap = self.undeletable.as_ref().is_none_or(|hold| hold.left().is_zero());
+        let finished: Vec<Identity> = if may_reap { self.finished(scan) } else { Vec::new() };
         if !finished.is_empty() || (self.dirty && self.saved.is_none_or(|saved| saved.elapsed() >= SAVE)) {
             self.save()?;
         }
         if finished.is_empty() {
+            if may_reap {
+                self.undeletable = None;
+            }
             return Ok(false);
         }
         // A torn newest generation falls back to the older one: both must know before anything goes.
@@ -116,18 +123,31 @@ impl Pump {
             self.save()?;
         }
         for identity in &finished {
-            if let Some(right) = self.right_to_delete(*identity) {
-                self.reap(right)?;
+            self.observe.beat(Part::Pump);
+            let reaped = match self.right_to_delete(*identity) {
+                Some(right) => self.reap(right),
+                None => Err(self.without_right(*identity)),
+            };
+            if let Err(hold) = reaped {
+                self.cannot_delete(hold);
+                break;
             }
+            self.undeletable = None;
         }
         self.save()?;
-        Ok(true)
+        Ok(self.undeletable.is_none())
     }
 
-    /// Finished segments whose files are there. One that the server still holds is kept until it lets go, unless space is
-    /// wanted at once: what it would link again by a replay is known by its tombstone either way.
+    /// Segments that are finished, in this life or an earlier one, whose end this life has seen, and whose files are there.
+    /// It does not matter whether the server still holds one: if it links it again its tombstone tells.
     fn finished(&self, scan: &Scan) -> Vec<Identity> {
-        let is_finished = |record: &&SegmentRecord| record.state() == SegmentState::Finished;
+        if !scan.can_delete() {
+            return Vec::new();
+        }
+        let is_finished = |record: &&SegmentRecord| {
+            let reading = self.readings.get(&record.identity().segment);
+            record.state() == SegmentState::Finished && reading.is_some_and(|reading| reading.end.is_some())
+        };
         let mut finished = self.checkpoint.segments.iter().filter(is_finished).peekable();
         if finished.peek().is_none() {
             return Vec::new();
@@ -136,6 +156,21 @@ impl Pump {
         let is_there =
             |record: &&SegmentRecord| SegmentName::parse(&record.name).is_ok_and(|name| names.contains(&name));
         finished.filter(is_there).map(SegmentRecord::identity).collect()
+    }
+
+    /// Reading goes on while finished segments stay.
+    pub(super) fn cannot_delete(&mut self, mut hold: Hold) {
+        if let Some(before) = &self.undeletable {
+            hold.follow(before);
+        } else {
+            tracing::error!("held: {}; reading goes on", hold.detail);
+        }
+        self.undeletable = Some(hold);
+    }
+
+    fn without_right(&self, identity: Identity) -> Hold {
+        let detail = format!("segment {} is finished, but not by the account of both checkpoints", identity.segment.0);
+        Hold::new(Reason::Held(HoldReason::Account), detail)
     }
 
     /// Saves the schema's changes, then the progress that rests on them.
@@ -155,11 +190,9 @@ impl Pump {
         self.saved = Some(Instant::now());
         self.generation += 1;
         self.dirty = false;
-        for record in &self.checkpoint.segments {
-            if let Ok(name) = SegmentName::parse(&record.name) {
-                self.keeper.acknowledged().insert(name, record.acknowledged());
-            }
-        }
+        let acknowledged =
+            |record: &SegmentRecord| Some((SegmentName::parse(&record.name).ok()?, record.acknowledged()));
+        *self.keeper.acknowledged() = self.checkpoint.segments.iter().filter_map(acknowledged).collect();
         Ok(())
     }
 
@@ -178,22 +211,20 @@ impl Pump {
         Reapable::new(sealed, &self.store.as_ref()?.durable(identity)?).ok()
     }
 
-    fn reap(&mut self, right: Reapable) -> Result<(), PumpError> {
-        let (identity, tally, end) = (right.identity(), right.tally(), right.end());
-        let Some(at) = self.checkpoint.segments.iter().position(|record| record.identity() == identity) else {
-            return Ok(());
-        };
-        let name = SegmentName::parse(&self.checkpoint.segments[at].name)
-            .map_err(|error| PumpError::Raw(error.to_string(), std::io::ErrorKind::InvalidData.into()))?;
-        let seen = self.keeper.reap(name, right).map_err(|error| PumpError::Raw(format!("delete {name}"), error))?;
+    fn reap(&mut self, right: Reapable) -> Result<(), Hold> {
+        let (identity, tally) = (right.identity(), right.tally());
+        let mut records = self.checkpoint.segments.iter();
+        let Some(record) = records.find(|record| record.identity() == identity) else { return Ok(()) };
+        let kept = |detail: String| Hold::new(Reason::Held(HoldReason::CdcRaw), detail);
+        let name = SegmentName::parse(&record.name).map_err(|error| kept(error.to_string()))?;
+        let reaped = self.keeper.reap(name, right);
+        let seen = reaped.map_err(|error| kept(format!("delete {name}: {error}")).at(name, record.acknowledged()))?;
         self.reaped.insert(name, seen);
         self.observe.metrics.segments_deleted.inc();
         self.totals += tally;
         self.deleted += 1;
-        let record = self.checkpoint.segments.remove(at);
         self.readings.remove(&identity.segment);
-        let end = end.max(record.acknowledged());
-        self.bury(&record, end, if tally.entries() == 0 { Ending::Empty } else { Ending::Reaped });
+        self.bury(identity, if tally.entries() == 0 { Ending::Empty } else { Ending::Reaped });
         Ok(())
     }
 
@@ -230,7 +261,7 @@ impl Pump {
     /// Logical positions that are readable and not acknowledged, over all segments.
     pub(super) fn unacknowledged(&self, record: &SegmentRecord) -> u64 {
         let Some(reading) = self.readings.get(&record.identity().segment) else { return 0 };
-        let readable = reading.end.unwrap_or(LogOffset(0)).max(reading.highest).max(reading.read);
+        let readable = reading.readable();
         u64::from(readable.0.saturating_sub(record.acknowledged().0))
     }
 }

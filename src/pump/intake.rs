@@ -4,21 +4,24 @@
 //! gap record of bytes that are given up. Does not own: where entries come from (`segment`), their records (`line`).
 
 use std::ops::Range;
+use std::time::Instant;
 
 use cassandra_commitlog::{
-    Codec, DecodeError, Descriptor, Entry, FileOffset, FormatVersion, LogOffset, MutationError, Position, Structure,
+    Cause, Codec, DecodeError, Descriptor, Entry, FileOffset, FormatVersion, LogOffset, MutationError, Place, Position,
+    Structure,
 };
 use cassandra_event::GapKind;
 use cassandra_progress::{Checkpoint, Ledger, Refused};
 
 use super::delivery::Isolation;
-use super::hold::Hold;
+use super::hold::{Hold, Reason};
 use super::reading::Reading;
 use super::schema::SchemaSource;
 use super::{PumpError, Trouble};
+use crate::fault;
 use crate::gaps::{GapLog, GapRecord};
 use crate::line::{Done, Line, Rejected};
-use crate::observe::Observe;
+use crate::observe::{HoldReason, Observe, Part};
 use crate::sink::Sink;
 use crate::walk::Damage;
 
@@ -111,6 +114,7 @@ impl Intake<'_> {
         if self.probe.is_none() {
             self.line.ask_written();
         }
+        fault::point("send.entry").map_err(PumpError::Write)?;
         let refused = self.isolation.refused(position).map(str::to_owned);
         let done = match &refused {
             Some(detail) => self.line.reject(&reading.segment, version, entry, detail, self.sink, self.ledger)?,
@@ -119,6 +123,7 @@ impl Intake<'_> {
         if let Some(written) = self.line.take_written() {
             *self.probe = Some(Probe { position, written });
         }
+        fault::point("send.entered").map_err(PumpError::Write)?;
         if let Some(rejected) = &done.rejected {
             if let Rejected::Undecodable(MutationError::Malformed(error)) = rejected {
                 self.observe.metrics.decode_errors.inc(error.structure.words());
@@ -133,6 +138,59 @@ impl Intake<'_> {
             self.isolation.confirm(self.sink, self.ledger)?;
             self.isolation.passed(position);
         }
+        Ok(())
+    }
+
+    /// Whether others must have their turn before more is read: the slice is over, or enough is on its way.
+    pub(super) fn must_pause(&self, slice: Instant) -> bool {
+        self.observe.beat(Part::Pump);
+        Instant::now() >= slice || self.ledger.is_full() || self.sink.is_crowded()
+    }
+
+    /// Damaged bytes: held at, or put aside.
+    pub(super) fn damage(
+        &mut self,
+        reading: &mut Reading,
+        descriptor: &Descriptor,
+        file: &[u8],
+        section: &Range<FileOffset>,
+        damage: &Damage,
+        salvage: bool,
+    ) -> Result<(), Trouble> {
+        self.count_damage(reading, &damage.error, damage.from);
+        if !salvage {
+            return Err(Hold::damaged(reading, damage).into());
+        }
+        self.salvage(reading, descriptor, file, section, damage)
+    }
+
+    /// A header that can't be read: nothing of the segment can be, whatever the configuration says.
+    pub(super) fn unreadable(&self, reading: &mut Reading, error: &DecodeError) -> Hold {
+        self.count_damage(reading, error, LogOffset(0));
+        let segment = &reading.segment;
+        Hold::new(Reason::Held(HoldReason::Damage), format!("{segment}: {error}")).at(segment.name(), LogOffset(0))
+    }
+
+    /// A chain that ends before a place that it had reached once.
+    pub(super) fn short(
+        &mut self,
+        reading: &mut Reading,
+        file: &[u8],
+        end: LogOffset,
+        salvage: bool,
+    ) -> Result<(), Trouble> {
+        let cause = Cause::Broken("the chain ends before a place that it had reached");
+        let error = DecodeError { at: Place::Log(end), structure: Structure::CdcIndex, cause };
+        let descriptor = Descriptor::parse(file).map_err(|error| self.unreadable(reading, &error))?;
+        self.damage(
+            reading,
+            &descriptor,
+            file,
+            &(FileOffset(0)..FileOffset(0)),
+            &Damage { error, from: end, to: None },
+            salvage,
+        )?;
+        reading.highest = end;
         Ok(())
     }
 
@@ -155,15 +213,14 @@ impl Intake<'_> {
     }
 
     /// Puts damaged bytes aside: with a gap record first, because nothing else says that they are missing.
-    pub(super) fn salvage(
+    fn salvage(
         &mut self,
-        reading: &mut Reading,
+        reading: &Reading,
         descriptor: &Descriptor,
         file: &[u8],
         section: &Range<FileOffset>,
         damage: &Damage,
     ) -> Result<(), Trouble> {
-        self.count_damage(reading, &damage.error, damage.from);
         let (Some(gaps), Some(quarantine)) = (self.gaps, self.line.quarantine()) else { return Ok(()) };
         let name = reading.segment.name();
         // Behind lost markers of compressed sections nobody knows how long their plaintext was.
@@ -196,5 +253,23 @@ impl Intake<'_> {
 impl From<Hold> for Trouble {
     fn from(hold: Hold) -> Self {
         Self::Hold(hold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cassandra_commitlog::SegmentId;
+
+    use super::*;
+
+    #[test]
+    fn a_probe_measures_from_the_write_to_the_acknowledgement_of_its_entry() {
+        let at = |segment, offset| Position { segment: SegmentId(segment), offset: LogOffset(offset) };
+        let probe = Probe { position: at(7, 100), written: 5_000_000 };
+        assert!(probe.passed(at(7, 100)) && probe.passed(at(7, 101)));
+        assert!(!probe.passed(at(7, 99)) && !probe.passed(at(8, 200)));
+        assert_eq!(probe.seconds_until(7_500_000), Some(2.5));
+        assert_eq!(probe.seconds_until(4_000_000), Some(0.0), "a client's clock runs ahead");
+        assert_eq!(probe.seconds_until(5_000_000 + OLDEST_WRITE), None);
     }
 }

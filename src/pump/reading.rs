@@ -9,8 +9,10 @@ use std::time::Instant;
 use cassandra_commitlog::{CdcIndex, LogOffset, SegmentName};
 use cassandra_progress::{Mismatch, Outcome, SegmentRecord, Tally};
 
+use super::hold::{Hold, Reason};
 use crate::lifecycle::{self, Extent, ReadTo, Sighting};
 use crate::line::Segment;
+use crate::observe::HoldReason;
 use crate::tail::OpenEnd;
 use crate::walk::Marker;
 
@@ -34,9 +36,11 @@ pub(super) struct Reading {
     pub(super) read_to: Option<ReadTo>,
     pub(super) open_end: Option<OpenEnd>,
     pub(super) has_section: bool,
-    /// The highest number that a growing index has named.
+    /// What the chain is known to have reached: a growing index has named it, or it is acknowledged and was not read early.
     pub(super) highest: LogOffset,
     pub(super) index: Option<CdcIndex>,
+    /// Whether `cdc_raw` had it at the last look.
+    pub(super) is_linked: bool,
     /// The file's number in the record.
     pub(super) inode: u64,
     /// Damage that is counted already: a hold is tried again and again.
@@ -45,6 +49,10 @@ pub(super) struct Reading {
     counted: Tally,
     /// Reasons of dead letters that are not acknowledged, by the ends of their entries.
     dead_letters: BTreeMap<LogOffset, &'static str>,
+    /// Whether anything behind its last marker was published.
+    pub(super) early: bool,
+    /// Why its account does not close. It stays so.
+    pub(super) fault: Option<Hold>,
     server_holds: bool,
     since: Instant,
 }
@@ -62,8 +70,11 @@ impl Reading {
             read_to: None,
             open_end: None,
             has_section: false,
-            highest: LogOffset(0),
+            highest: if record.early { LogOffset(0) } else { record.acknowledged() },
             index: None,
+            early: record.early,
+            fault: None,
+            is_linked: false,
             inode: record.inode,
             damaged: None,
             counted: record.tally(),
@@ -73,20 +84,29 @@ impl Reading {
         }
     }
 
-    /// Takes the reading back to what is acknowledged. A segment that is read and acknowledged to its end stays so.
+    /// Takes the reading back to what is acknowledged. Where that is all that was read nothing changes.
     pub(super) fn restart(&mut self, record: &SegmentRecord) {
-        if self.end.is_some_and(|end| record.acknowledged() >= end) {
+        let acknowledged = record.acknowledged();
+        if acknowledged >= self.read && self.end.is_none_or(|end| acknowledged >= end) {
             return;
         }
         self.begin_again();
         self.dead_letters.clear();
         self.end = None;
-        (self.read, self.tally) = (record.acknowledged(), record.tally());
+        (self.read, self.tally) = (acknowledged, record.tally());
     }
 
     /// Walks it from its first section again, next time; what went to the line stays there.
     pub(super) fn begin_again(&mut self) {
         (self.next, self.framed, self.done, self.open_end) = (None, 0, None, None);
+    }
+
+    /// How far it can be read, as far as that is known.
+    pub(super) fn readable(&self) -> LogOffset {
+        let named = self.index.map_or(LogOffset(0), |index| match index {
+            CdcIndex::Growing(number) | CdcIndex::Sealed(number) => number,
+        });
+        self.end.unwrap_or_else(|| named.max(self.read))
     }
 
     /// Notes what was seen of it.
@@ -105,6 +125,13 @@ impl Reading {
     /// Whether damage at this position is met for the first time.
     pub(super) fn is_newly_damaged(&mut self, at: LogOffset) -> bool {
         self.damaged.replace(at) != Some(at)
+    }
+
+    /// Its account does not close, and won't.
+    pub(super) fn refuse(&mut self, mismatch: &Mismatch, acknowledged: LogOffset) -> Hold {
+        let name = self.segment.name();
+        let hold = Hold::new(Reason::Held(HoldReason::Account), format!("{name}: {mismatch}")).at(name, acknowledged);
+        self.fault.insert(hold).clone()
     }
 
     /// Entries that were published, and that the chain does not hold.
@@ -163,9 +190,9 @@ impl Reading {
         }
     }
 
-    /// Whether anything in it can be, or was, a change of a CDC table.
+    /// Whether anything in it can be, or was, a change of a CDC table, or its time is over: a spare is none of these.
     pub(super) fn is_in_use(&self, record: &SegmentRecord) -> bool {
-        self.index.is_some() || self.framed > 0 || record.acknowledged() > LogOffset(0)
+        !self.server_holds || self.index.is_some() || self.framed > 0 || record.acknowledged() > LogOffset(0)
     }
 
     /// The closed account, if all of it is acknowledged.
@@ -173,5 +200,39 @@ impl Reading {
         let end = self.end?;
         (record.acknowledged() >= end && record.acknowledged() >= self.read)
             .then(|| record.tally().finish(self.entries()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cassandra_progress::Identity;
+
+    use super::*;
+
+    fn reading() -> Reading {
+        let name = SegmentName::parse("CommitLog-7-1.log").unwrap();
+        let identity = Identity { segment: name.id, first_entry_crc: None };
+        Reading::new(name, &SegmentRecord::new(identity, name.to_string(), 1, 2))
+    }
+
+    #[test]
+    fn damage_is_new_once() {
+        let mut reading = reading();
+        assert!(reading.is_newly_damaged(LogOffset(5)) && !reading.is_newly_damaged(LogOffset(5)));
+        reading.begin_again();
+        assert!(!reading.is_newly_damaged(LogOffset(5)), "a hold tries again");
+        assert!(reading.is_newly_damaged(LogOffset(9)));
+    }
+
+    #[test]
+    fn what_a_killed_server_took_back_is_what_the_chain_lacks() {
+        let mut reading = reading();
+        for end in [100, 200, 300] {
+            reading.count(LogOffset(end), Outcome::Published);
+        }
+        (reading.framed, reading.end) = (3, Some(LogOffset(300)));
+        assert_eq!(reading.taken_back(), 0);
+        (reading.framed, reading.end) = (2, Some(LogOffset(200)));
+        assert_eq!(reading.taken_back(), 1);
     }
 }

@@ -139,12 +139,13 @@ impl Pump {
             _ if interrupt::came() => State::Draining,
             Some(Reason::Held(_)) => State::Held,
             Some(Reason::Kafka) => State::WaitingForKafka,
+            None if self.undeletable.is_some() => State::Held,
             None => State::Running,
         }
     }
 
     fn hold_status(&self) -> Option<Hold> {
-        let hold = self.hold.as_ref()?;
+        let hold = self.any_hold()?;
         let Reason::Held(reason) = hold.reason else { return None };
         Some(Hold {
             reason,

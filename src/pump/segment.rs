@@ -15,13 +15,29 @@ use crate::lifecycle::{Extent, ReadTo};
 use crate::mapped::Mapped;
 use crate::observe::HoldReason;
 use crate::tail::OpenEnd;
-use crate::walk::{self, Seen, walk};
+use crate::walk::{self, Marker, Seen, walk};
+
+/// More than any header.
+const BLANK: usize = 4 << 10;
+
+/// What the first bytes of a segment say.
+enum Header {
+    /// How its sections are stored.
+    Read(Codec),
+    /// The server has not written it yet.
+    Unwritten,
+    /// Nothing, and nothing ever was: no index names anything in it.
+    Empty,
+}
 
 impl Pump {
     /// Reads a segment to `extent`.
     pub(super) fn read_segment(&mut self, view: &View, extent: Extent) -> Result<(), Trouble> {
         let id = view.name.id;
         let Some(reading) = self.readings.get(&id) else { return Ok(()) };
+        if let Some(fault) = &reading.fault {
+            return Err(fault.clone().into());
+        }
         let is_done = reading.done == Some(extent);
         match extent {
             Extent::Nothing => return Ok(()),
@@ -33,15 +49,16 @@ impl Pump {
             _ if is_done => return Ok(()),
             _ => {}
         }
-        let walked = self.walk_segment(view, extent);
-        if walked.is_err() {
-            if let Some(reading) = self.readings.get_mut(&id) {
-                reading.begin_again();
+        match self.walk_segment(view, extent) {
+            Ok(()) if extent == Extent::Visible && !self.paused => self.read_open_end(view).map(drop),
+            Ok(()) => Ok(()),
+            Err(trouble) => {
+                if let Some(reading) = self.readings.get_mut(&id) {
+                    reading.begin_again();
+                }
+                Err(trouble)
             }
-        } else if extent == Extent::Visible {
-            self.read_open_end(view)?;
         }
-        walked
     }
 
     /// Reads what no marker covers yet, where the mode says so. Says whether the section is closed by now.
@@ -64,9 +81,12 @@ impl Pump {
         let closed = if reading.read_to == Some(ReadTo::Written) {
             let version = view.name.version;
             intake.enter(reading);
-            let read = open_end.read(marker, reading.read, |entry| match intake.entry(reading, version, &entry) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(trouble) => ControlFlow::Break(trouble),
+            let read = open_end.read(marker, reading.read, |entry| {
+                reading.early = true;
+                match intake.entry(reading, version, &entry) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(trouble) => ControlFlow::Break(trouble),
+                }
             });
             match read.map_err(unreadable(reading.read))? {
                 ControlFlow::Break(trouble) => return Err(trouble),
@@ -79,54 +99,58 @@ impl Pump {
         Ok(closed)
     }
 
+    /// Takes every section that may be read to the line, or as many as there is time and room for.
     fn walk_segment(&mut self, view: &View, extent: Extent) -> Result<(), Trouble> {
         let mapped = self.open(view)?;
-        let Some(mut plaintext) = self.plaintext(view, &mapped, extent)? else { return Ok(()) };
-        let salvage = self.options.salvage;
+        let mut plaintext = match self.header(view, &mapped, extent)? {
+            Header::Read(codec) => self.plaintext(view, &mapped, codec)?,
+            Header::Unwritten => return Ok(()),
+            Header::Empty => return self.pass_empty(view, extent),
+        };
+        let (salvage, slice) = (self.options.salvage, self.slice);
         let (mut intake, readings) = self.intake()?;
         let Some(reading) = readings.get_mut(&view.name.id) else { return Ok(()) };
         intake.enter(reading);
-        let options = options(reading, extent, salvage);
-        let mut last = FileOffset(0)..FileOffset(0);
-        let walked = walk(&view.name, &mapped, options, &mut plaintext, |descriptor, seen| {
-            let taken = match seen {
-                Seen::Section(section) => {
-                    reading.has_section |= !section.stored.is_empty();
-                    last = section.marker..section.end;
-                    Ok(())
-                }
-                Seen::Damage(damage) if !salvage => {
-                    intake.count_damage(reading, &damage.error, damage.from);
-                    Err(Hold::damaged(reading, &damage).into())
-                }
-                Seen::Damage(damage) => intake.salvage(reading, descriptor, &mapped, &last, &damage),
-                Seen::Entry(entry) => intake.framed(reading, descriptor.version, &entry),
-            };
-            match taken {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(trouble) => ControlFlow::Break(trouble),
-            }
-        });
-        let damaged =
-            |detail: String, at| Trouble::from(Hold::new(Reason::Held(HoldReason::Damage), detail).at(view.name, at));
-        if mapped.was_cut() {
+        let cut = |reading: &Reading| {
             let detail = format!("{} became shorter while it was read", view.name);
-            return Err(Hold::new(Reason::Held(HoldReason::Damage), detail).at(view.name, reading.read).into());
+            Trouble::from(Hold::new(Reason::Held(HoldReason::Damage), detail).at(view.name, reading.read))
+        };
+        let (mut last, mut paused) = (FileOffset(0)..FileOffset(0), None);
+        let walked =
+            walk(&view.name, &mapped, options(reading, extent, salvage), &mut plaintext, |descriptor, seen| {
+                let taken = match seen {
+                    Seen::Section(section) if intake.must_pause(slice) => {
+                        paused = Some(Marker::of(section));
+                        return ControlFlow::Break(None);
+                    }
+                    Seen::Section(section) => {
+                        reading.has_section |= !section.stored.is_empty();
+                        last = section.marker..section.end;
+                        Ok(())
+                    }
+                    // Zeros that stand in for bytes that are gone are no damage of the segment's.
+                    Seen::Damage(_) if mapped.was_cut() => Err(cut(reading)),
+                    Seen::Damage(damage) => intake.damage(reading, descriptor, &mapped, &last, &damage, salvage),
+                    Seen::Entry(entry) => intake.framed(reading, descriptor.version, &entry),
+                };
+                taken.map_or_else(|trouble| ControlFlow::Break(Some(trouble)), ControlFlow::Continue)
+            });
+        if mapped.was_cut() {
+            return Err(cut(reading));
         }
         let walked = match walked {
             Ok(ControlFlow::Continue(walked)) => walked,
-            Ok(ControlFlow::Break(trouble)) => return Err(trouble),
-            Err(error) => {
-                intake.count_damage(reading, &error, LogOffset(0));
-                return Err(damaged(format!("{}: {error}", view.name), LogOffset(0)));
+            Ok(ControlFlow::Break(Some(trouble))) => return Err(trouble),
+            Ok(ControlFlow::Break(None)) => {
+                reading.next = paused;
+                self.paused = true;
+                self.plaintext = Some(plaintext);
+                return Ok(());
             }
+            Err(error) => return Err(intake.unreadable(reading, &error).into()),
         };
         if extent == Extent::Ended && walked.end < reading.highest {
-            let detail = format!(
-                "{}: its chain ends at {}, but an earlier index named {}",
-                view.name, walked.end, reading.highest
-            );
-            return Err(damaged(detail, walked.end));
+            intake.short(reading, &mapped, walked.end, salvage)?;
         }
         reading.next = Some(walked.next);
         reading.done = Some(extent);
@@ -135,8 +159,18 @@ impl Pump {
             reading.end = Some(walked.end);
             reading.open_end = None;
         }
-        self.keep_plaintext(plaintext);
+        self.plaintext = Some(plaintext);
         Ok(())
+    }
+
+    /// A segment in which nothing was ever written, not even a header: a spare that a power loss emptied.
+    fn pass_empty(&mut self, view: &View, extent: Extent) -> Result<(), Trouble> {
+        let Some(reading) = self.readings.get_mut(&view.name.id) else { return Ok(()) };
+        reading.done = Some(extent);
+        if extent == Extent::Ended {
+            reading.end = Some(LogOffset(0));
+        }
+        self.finish_read(view.name.id)
     }
 
     fn open(&self, view: &View) -> Result<Mapped, Trouble> {
@@ -148,29 +182,32 @@ impl Pump {
         })
     }
 
-    /// Buffers for a segment, with its key if it is encrypted. None while the server has not written its header.
-    fn plaintext(&mut self, view: &View, file: &[u8], extent: Extent) -> Result<Option<Plaintext>, Trouble> {
-        let descriptor = match Descriptor::parse(file) {
-            Ok(descriptor) => descriptor,
-            Err(_) if extent == Extent::Visible => return Ok(None),
-            Err(error) => {
-                if let Ok((intake, readings)) = self.intake()
-                    && let Some(reading) = readings.get_mut(&view.name.id)
-                {
-                    intake.count_damage(reading, &error, LogOffset(0));
-                }
-                let detail = format!("{}: {error}", view.name);
-                return Err(Hold::new(Reason::Held(HoldReason::Damage), detail).at(view.name, LogOffset(0)).into());
-            }
+    /// What its first bytes say.
+    fn header(&mut self, view: &View, file: &[u8], extent: Extent) -> Result<Header, Trouble> {
+        let error = match Descriptor::parse(file) {
+            Ok(descriptor) => match descriptor.check_name(&view.name) {
+                Ok(()) => return Ok(Header::Read(descriptor.codec)),
+                Err(error) => return Err(Trouble::Misnamed(view.name, error.to_string())),
+            },
+            Err(_) if extent == Extent::Visible => return Ok(Header::Unwritten),
+            Err(error) => error,
         };
-        if let Err(error) = descriptor.check_name(&view.name) {
-            return Err(Trouble::Misnamed(view.name, error.to_string()));
+        let (intake, readings) = self.intake()?;
+        let Some(reading) = readings.get_mut(&view.name.id) else { return Ok(Header::Unwritten) };
+        let is_blank = file.iter().take(BLANK).all(|byte| *byte == 0);
+        if is_blank && reading.index.is_none() && reading.read == LogOffset(0) {
+            return Ok(Header::Empty);
         }
-        if !matches!(descriptor.codec, Codec::Encrypted(_)) {
-            return Ok(Some(self.plaintext.take().unwrap_or_default()));
+        Err(intake.unreadable(reading, &error).into())
+    }
+
+    /// Buffers for a segment, with its key if it is encrypted.
+    fn plaintext(&mut self, view: &View, file: &[u8], codec: Codec) -> Result<Plaintext, Trouble> {
+        if !matches!(codec, Codec::Encrypted(_)) {
+            return Ok(self.plaintext.take().unwrap_or_default());
         }
         match self.keys.key_for(file) {
-            Ok(key) => Ok(Some(Plaintext::new(key))),
+            Ok(key) => Ok(Plaintext::new(key)),
             Err(error) => {
                 let detail = format!("{}: {error}", view.name);
                 Err(Hold::new(Reason::Held(HoldReason::MissingKey), detail).at(view.name, LogOffset(0)).into())
@@ -186,13 +223,20 @@ impl Pump {
         Some(if early { self.options.read_to } else { ReadTo::Synced })
     }
 
-    /// Whether a section with entries is closed in a segment that is not being read yet.
-    pub(super) fn has_section(&self, view: &View) -> bool {
-        let Ok(mapped) = view.open(self.options.access) else { return false };
-        let Ok(descriptor) = Descriptor::parse(&mapped) else { return false };
+    /// Whether a section with entries is closed in a segment that is not being read yet; none if nobody can say.
+    pub(super) fn has_section(&self, view: &View) -> Option<bool> {
+        let mapped = view.open(self.options.access).ok()?;
+        let descriptor = Descriptor::parse(&mapped).ok()?;
         let mut sections = Sections::new(&mapped, &descriptor, Tail::Live);
         // Before the first entries there is one empty section at most.
-        (0..2).any(|_| matches!(sections.step(), Ok(Step::Item(section)) if !section.stored.is_empty()))
+        for _ in 0..2 {
+            match sections.step().ok()? {
+                Step::Item(section) if !section.stored.is_empty() => return Some(true),
+                Step::Item(_) => {}
+                _ => break,
+            }
+        }
+        Some(false)
     }
 }
 

@@ -3,8 +3,9 @@
 //! Owns: its configuration file, its environment and its ending. Does not own: what it should have done (`judge`).
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -25,7 +26,13 @@ pub struct Place {
     pub with_spool: bool,
     /// More arguments of every run, such as `--set`.
     pub arguments: Vec<String>,
+    program: PathBuf,
+    /// As whom it runs: somebody else than us.
+    user: Option<u32>,
 }
+
+/// Nobody: a user whom permissions bind.
+const NOBODY: u32 = 65534;
 
 impl Place {
     /// Below this folder, with everything that the agent finds when it starts for the first time.
@@ -38,10 +45,30 @@ impl Place {
             bootstrap,
             with_spool: false,
             arguments: Vec::new(),
+            program: PathBuf::from(env!("CARGO_BIN_EXE_cassandra-cdc")),
+            user: None,
         };
         fs::write(folder.join("schema.json"), mutations::schema_file()).unwrap();
         place.configure(HOST);
         place
+    }
+
+    /// Agents run as a user whom permissions bind from now on, in a folder of theirs: as root they might do anything.
+    pub fn give_up_root(&mut self) {
+        if self.folder.metadata().unwrap().uid() != 0 {
+            return;
+        }
+        let own = self.folder.join("cassandra-cdc");
+        fs::copy(&self.program, &own).unwrap();
+        self.program = own;
+        self.user = Some(NOBODY);
+        for path in [&self.folder, &self.state].into_iter().filter(|path| path.exists()) {
+            self.give(path);
+        }
+    }
+
+    fn give(&self, path: &Path) {
+        std::os::unix::fs::chown(path, self.user, self.user).unwrap();
     }
 
     /// Turns the spool on or off.
@@ -90,7 +117,10 @@ format = "text"
 
     /// The program with a command and the configuration, ready to run.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cassandra-cdc"));
+        let mut command = Command::new(&self.program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.args(words).arg("--config").arg(self.config()).args(&self.arguments);
         command.env_remove("RUST_LOG").env("CASSANDRA_CDC_NO_TOPIC_LIMITS", "1").stdin(Stdio::null());
         command
@@ -106,7 +136,8 @@ format = "text"
         let socket = self.folder.join("notify");
         super::node::remove(&socket);
         let notices = UnixDatagram::bind(&socket).unwrap();
-        let log = self.folder.join("agent.log");
+        self.give(&socket);
+        let log = self.log();
         let mut command = self.command(&["run"]);
         command.env("NOTIFY_SOCKET", &socket);
         if let Some(fault) = fault {
@@ -122,6 +153,15 @@ format = "text"
         let output = self.command(words).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// The end of what agents here said.
+    pub fn said(&self) -> String {
+        end_of(&self.log())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("agent.log")
     }
 
     /// The names of the files of the checkpoint that are there.
@@ -213,10 +253,14 @@ impl Agent {
 
     /// The end of what it, and those before it in this place, said.
     pub fn said(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        end_of(&self.log)
     }
+}
+
+fn end_of(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
 impl Drop for Agent {

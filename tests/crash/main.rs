@@ -14,6 +14,7 @@ mod hazards;
 mod kills;
 mod mutations;
 mod node;
+mod planted;
 mod random;
 mod rig;
 mod segment;

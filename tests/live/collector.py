@@ -14,6 +14,7 @@ class Record:
     partition: int
     key: bytes
     value: bytes
+    published: float  # when the agent made it
     at: float  # when it was here
 
 
@@ -91,4 +92,4 @@ class Collector(threading.Thread):
         if message.offset() > self._next[place]:
             raise RuntimeError(f'{place}: record {message.offset()} came where {self._next[place]} was due')
         self._next[place] = message.offset() + 1
-        self.records.append(Record(*place, message.key(), message.value(), time.time()))
+        self.records.append(Record(*place, message.key(), message.value(), message.timestamp()[1] / 1000, time.time()))

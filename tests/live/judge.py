@@ -12,14 +12,18 @@ from writes import Change
 
 # A killed node loses what it wrote behind the last sync marker, one every 100 ms unless the machine is busy.
 LOST_SECONDS = 2
+# Progress is saved once a second; on a busy machine a save and what is in flight take their time.
+REPEATED_SECONDS = 5
+NUMBERED = '1b255f4d-ef25-40a6-'
 
 
 class Judge:
     """tables: {name: Table with every column it ever had}. kills: when the node was killed. ends: {segment: where its chain ended
-    when the node was killed}: events from behind that are of writes which the node lost."""
+    when the node was killed}: events from behind that are of writes which the node lost. lives: of the agent. outages: [(begin, end)]
+    in which a life may give up what is in flight and read it again."""
 
-    def __init__(self, records, tables, prefix, written_around, kills, ends):
-        self.tables, self.prefix, self.kills, self.ends = tables, prefix, kills, ends
+    def __init__(self, records, tables, prefix, written_around, kills, ends, lives, outages):
+        self.tables, self.prefix, self.kills, self.ends, self.lives, self.outages = tables, prefix, kills, ends, lives, outages
         self.written_around = written_around
         dead_letter_topic = f'{prefix}.dead-letter'
         self.dead = [json.loads(r.value) for r in records if r.topic == dead_letter_topic]
@@ -27,22 +31,37 @@ class Judge:
 
     def _first_of_each(self, records):
         """[(record, event, its facts)] without repetitions, which must be the same bytes."""
-        first, last, events, repeated = {}, {}, [], 0
+        first, last, newest, events, repeated, longest = {}, {}, {}, [], 0, 0
         for record in records:
             event = json.loads(record.value)
             if event['id'] in first:
                 repeated += 1
+                longest = max(longest, self._repeated_after(newest[event['id']], record, event['id']))
+                newest[event['id']] = record
                 if (record.topic, record.key, record.value) != first[event['id']]:
                     raise Wrong(f"{event['id']} came twice and not the same:\n  {first[event['id']]}\n  {record}")
                 continue
-            first[event['id']] = record.topic, record.key, record.value
+            first[event['id']], newest[event['id']] = (record.topic, record.key, record.value), record
             place, at = (record.topic, record.key), position(event)
             if place in last and at <= last[place]:
                 raise Wrong(f"{event['id']} comes first behind {last[place]} of the same key {record.key}")
             last[place] = at
             events.append((record, event, self._facts(record, event)))
-        say(f'{len(events)} events of {len(last)} keys in the order of the log; {repeated} records repeat one, each the same bytes')
+        say(f'{len(events)} events of {len(last)} keys in the order of the log; {repeated} records repeat one, each the same bytes, '
+            f'and of the last {longest:.1f} s before a kill or an outage')
         return events
+
+    def _repeated_after(self, before, again, name):
+        """How long before the end of its life, or an outage in it, the record was published that another one repeats."""
+        life = next(life for life in reversed(self.lives) if life.start <= before.published + 0.001)
+        if again.published <= life.end:
+            begins = [begin for begin, end in self.outages if begin <= again.published and before.published <= end]
+        else:
+            begins = [life.end] if life.killed else []
+        if not begins or before.published < begins[0] - REPEATED_SECONDS:
+            raise Wrong(f'{name} was published at {before.published:.3f} and again at {again.published:.3f} without need: the outages '
+                        f'are {self.outages}, the life of the agent was {life}')
+        return max(0, begins[0] - before.published)
 
     def _facts(self, record, event):
         table = self.tables.get(event['table'])
@@ -125,7 +144,8 @@ class Judge:
 
     def check_tables(self, session, tables):
         """Each of these tables, with the columns it has now, is what its events make."""
-        ids = {r['table_name']: str(r['id']) for r in session.execute(f"SELECT table_name, id FROM system_schema.tables WHERE keyspace_name = '{KEYSPACE}'")}
+        found = session.execute(f"SELECT table_name, id FROM system_schema.tables WHERE keyspace_name = '{KEYSPACE}'")
+        ids = {r['table_name']: id_text(r['id']) for r in found}
         by_table = collections.defaultdict(lambda: collections.defaultdict(list))
         for _, event, its in sorted(self.events, key=lambda entry: position(entry[1])):
             if event['table_id'] == ids.get(event['table']):
@@ -139,6 +159,11 @@ class Judge:
                             f'  events: {str(ours.get(differing[0]))[:2000]}\n  SELECT: {str(its.get(differing[0]))[:2000]}')
             rows += len(its)
         say(f'the events rebuild all {rows} rows of {len(tables)} tables, with write times and expiry')
+
+
+def id_text(table_id):
+    """A table's id as Cassandra prints it: those of 6.0 are numbers behind eight bytes that are always the same."""
+    return f'tid:{table_id.int & 0xffffffffffffffff:x}' if str(table_id).startswith(NUMBERED) else str(table_id)
 
 
 def is_about(letter, table_id):

@@ -1,4 +1,5 @@
 """`cassandra-cdc run` as a process: configured, started, killed, stopped in mid-step, asked how it is."""
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,6 +15,14 @@ from node.process import die_with_parent, free_port
 STOP_SECONDS = 25  # it drains for 20 at most
 
 
+@dataclasses.dataclass
+class Life:
+    """From start to end of one process; `end` is before any signal."""
+    start: float
+    end: float = float('inf')
+    killed: bool = False
+
+
 class Service:
     """settings: {section: {key: value}} over the ones that every test needs."""
 
@@ -21,7 +30,7 @@ class Service:
         self.binary, self.directory = binary, pathlib.Path(directory)
         self.port, self.log = free_port(), self.directory / 'agent.log'
         self.spool = cassandra.data / 'cdc_spool'
-        self._config, self._child, self.starts = self.directory / 'agent.toml', None, 0
+        self._config, self._child, self.lives = self.directory / 'agent.toml', None, []
         self._settings = {
             'cassandra': {'yaml': str(cassandra.directory / 'conf/cassandra.yaml'), 'cdc_raw': str(cassandra.cdc_raw),
                           'contact': f'127.0.0.1:{cassandra.cql_port}'},
@@ -44,13 +53,15 @@ class Service:
         self._config.write_text('\n'.join(lines))
 
     def start(self):
+        start = time.time()
         with open(self.log, 'ab') as out:
             self._child = subprocess.Popen([self.binary, 'run', '--config', self._config], stdin=subprocess.DEVNULL, stdout=out,
                                            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent)
-        self.starts += 1
+        self.lives.append(Life(start))
 
     def kill(self):
         self.check_alive()
+        self.lives[-1].end, self.lives[-1].killed = time.time(), True
         self._child.kill()
         self._child.wait()
         self._child = None
@@ -66,7 +77,7 @@ class Service:
             raise Wrong(f'the agent does not end within {STOP_SECONDS} s of SIGTERM\n{self.tail()}') from e
         if status != 0:
             raise Wrong(f'the agent ended with {status} after SIGTERM\n{self.tail()}')
-        self._child = None
+        self._child, self.lives[-1].end = None, time.time()
         return time.monotonic() - begin
 
     def end(self):
@@ -102,6 +113,10 @@ class Service:
             return e.code, e.read().decode()
         except OSError as e:
             return None, str(e)
+
+    def gaps(self):
+        """The gap records that it keeps, of all its lives."""
+        return sorted(p.name for p in (self.directory / 'state/gaps').iterdir())
 
     def metric(self, name):
         """The sum of a metric over its labels."""

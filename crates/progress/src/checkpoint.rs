@@ -24,10 +24,13 @@ use crate::tally::{Balanced, Tally};
 const MAGIC: &[u8; 8] = b"CCDCSTAT";
 const FORMAT: u16 = 1;
 const CRC_BYTES: usize = 4;
-const SEGMENT_BYTES: usize = 13 + 2 + 8 + 8 + 1 + 4 + 16;
+const SEGMENT_BYTES: usize = 13 + 2 + 8 + 8 + 1 + 1 + 4 + 16;
 const TOMBSTONE_BYTES: usize = 13 + 4 + 16 + 8 + 1;
 
-/// The largest checkpoint that is written or read, in bytes: a month of tombstones of a busy node takes a tenth of it.
+/// Tombstones that are kept: what a server may link again is what it has not flushed, a few hundred segments at most.
+pub const MAX_TOMBSTONES: usize = 100_000;
+
+/// The largest checkpoint that is written or read, in bytes: all tombstones take a tenth of it.
 pub const MAX_BYTES: usize = 64 << 20;
 
 /// The longest name in a checkpoint, in bytes.
@@ -74,6 +77,10 @@ pub struct SegmentRecord {
     pub inode: u64,
     /// When it was first seen, in seconds since 1970: runs of a node go by first sight.
     pub first_seen: i64,
+    /// Whether an index was seen beside it: it holds changes of CDC tables.
+    pub indexed: bool,
+    /// Whether something behind its last marker was published: a server that dies takes that back.
+    pub early: bool,
     state: SegmentState,
     acknowledged: LogOffset,
     tally: Tally,
@@ -107,6 +114,8 @@ impl SegmentRecord {
             name,
             inode,
             first_seen,
+            indexed: false,
+            early: false,
             state: SegmentState::Reading,
             acknowledged: LogOffset(0),
             tally: Tally::default(),
@@ -118,7 +127,8 @@ impl SegmentRecord {
     /// other.
     pub fn revived(tombstone: &Tombstone, name: String, inode: u64, first_seen: i64) -> Self {
         let Tombstone { identity, end, tally, finished_at: _, ending: _ } = *tombstone;
-        Self { acknowledged: end, tally, ..Self::new(identity, name, inode, first_seen) }
+        // Its first life may have published what the chain lacks now.
+        Self { acknowledged: end, tally, early: true, ..Self::new(identity, name, inode, first_seen) }
     }
 
     /// What is kept of it when it is gone.
@@ -311,24 +321,26 @@ impl Checkpoint {
         self.tombstones.iter().filter(|tombstone| tombstone.identity == identity).max_by_key(|tombstone| tombstone.end)
     }
 
-    /// Puts the record of a segment in the place of the one whose file name it has: ids recur when a clock steps back.
-    /// Of that one a tombstone is kept and returned. Where it is [`Ending::Lost`] a gap record must be durable before
-    /// this is saved: its file is not there any more.
-    pub fn displace(&mut self, record: SegmentRecord, now: i64) -> Option<Tombstone> {
-        let index = self.segments.iter().position(|other| other.name == record.name);
-        let tombstone = index.map(|index| self.segments.remove(index)).map(|old| {
-            let ending = if old.state == SegmentState::Finished { Ending::Reaped } else { Ending::Lost };
-            old.tombstone(now, ending)
-        });
-        self.tombstones.extend(tombstone);
-        // Last: its first sight is now.
-        self.segments.push(record);
-        tombstone
+    /// Takes out the record of a segment that is gone. A tombstone of it is kept if it may be asked for: by the segment
+    /// itself, if Cassandra links it again, or for an index that is left alone. Where it is [`Ending::Lost`] a gap record
+    /// must be durable before this is saved.
+    pub fn bury(&mut self, identity: Identity, now: i64, ending: Ending) -> Option<SegmentRecord> {
+        let at = self.segments.iter().position(|record| record.identity == identity)?;
+        let record = self.segments.remove(at);
+        let held_changes = record.tally.entries() > u64::from(record.tally.not_cdc);
+        if ending == Ending::Lost || record.indexed || held_changes {
+            self.tombstones.retain(|tombstone| tombstone.identity != identity);
+            self.tombstones.push(record.tombstone(now, ending));
+        }
+        Some(record)
     }
 
-    /// Drops the tombstones of segments that went before `oldest`, in seconds since 1970.
+    /// Drops the tombstones of segments that went before `oldest`, in seconds since 1970, and the first ones of more than
+    /// [`MAX_TOMBSTONES`].
     pub fn expire(&mut self, oldest: i64) {
         self.tombstones.retain(|tombstone| tombstone.finished_at >= oldest);
+        let excess = self.tombstones.len().saturating_sub(MAX_TOMBSTONES);
+        self.tombstones.drain(..excess);
     }
 
     pub(crate) fn encode(&self, generation: u64) -> Result<Vec<u8>, TooLarge> {
@@ -345,6 +357,7 @@ impl Checkpoint {
             put_text(&mut out, &record.name)?;
             out.u64(record.inode);
             out.i64(record.first_seen);
+            out.u8(u8::from(record.indexed) | u8::from(record.early) << 1);
             out.u8(state_number(record.state));
             out.u32(record.acknowledged.0);
             put_tally(&mut out, record.tally);
@@ -434,11 +447,19 @@ fn get_tally(input: &mut Reader<'_>) -> Result<Tally, DecodeError> {
 }
 
 fn get_segment(input: &mut Reader<'_>) -> Result<SegmentRecord, DecodeError> {
+    let (identity, name) = (get_identity(input)?, input.text(MAX_TEXT)?);
+    let (inode, first_seen) = (input.u64()?, input.i64()?);
+    let (indexed, early) = match input.u8()? {
+        marks @ 0..=3 => (marks & 1 != 0, marks & 2 != 0),
+        other => return Err(DecodeError::Unknown(other, "mark of a segment")),
+    };
     Ok(SegmentRecord {
-        identity: get_identity(input)?,
-        name: input.text(MAX_TEXT)?,
-        inode: input.u64()?,
-        first_seen: input.i64()?,
+        identity,
+        name,
+        inode,
+        first_seen,
+        indexed,
+        early,
         state: match input.u8()? {
             1 => SegmentState::Reading,
             2 => SegmentState::Finished,

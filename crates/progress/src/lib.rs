@@ -24,8 +24,8 @@ mod reap;
 mod tally;
 
 pub use checkpoint::{
-    Checkpoint, DecodeError, Ending, Foreign, Identity, MAX_BYTES, MAX_TEXT, Node, Refused, SegmentRecord,
-    SegmentState, Tombstone, TooLarge,
+    Checkpoint, DecodeError, Ending, Foreign, Identity, MAX_BYTES, MAX_TEXT, MAX_TOMBSTONES, Node, Refused,
+    SegmentRecord, SegmentState, Tombstone, TooLarge,
 };
 pub use ledger::{Full, Ledger, Ticket, Watermark, Window};
 pub use reap::{DurableWatermark, Generation, Generations, NotYet, Reapable, SaveError, Sealed, Start, StartError};

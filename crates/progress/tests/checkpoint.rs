@@ -2,8 +2,8 @@
 
 use cassandra_commitlog::{LogOffset, Position, SegmentId};
 use cassandra_progress::{
-    Checkpoint, DecodeError, Ending, Generation, Generations, Identity, Ledger, Node, NotYet, Outcome, Reapable,
-    Refused, SaveError, Sealed, SegmentRecord, SegmentState, StartError, Tally, Tombstone, TooLarge, Window,
+    Checkpoint, DecodeError, Ending, Generation, Generations, Identity, Ledger, MAX_TOMBSTONES, Node, NotYet, Outcome,
+    Reapable, Refused, SaveError, Sealed, SegmentRecord, SegmentState, StartError, Tally, Tombstone, TooLarge, Window,
 };
 use proptest::prelude::*;
 
@@ -22,8 +22,8 @@ fn tally() -> impl Strategy<Value = Tally> {
 }
 
 fn record() -> impl Strategy<Value = SegmentRecord> {
-    (identity(), "[A-Za-z0-9.é-]{0,40}", any::<u64>(), any::<i64>(), any::<u32>(), 0..50_u32, 0..3_u8).prop_map(
-        |(identity, name, inode, seen, offset, entries, state)| {
+    (identity(), "[A-Za-z0-9.é-]{0,40}", any::<u64>(), any::<i64>(), any::<u32>(), 0..50_u32, 0..12_u8).prop_map(
+        |(identity, name, inode, seen, offset, entries, marks)| {
             let mut record = SegmentRecord::new(identity, name, inode, seen);
             let mut ledger = Ledger::new(Window::default());
             let at = |offset| Position { segment: identity.segment, offset: LogOffset(offset) };
@@ -33,7 +33,8 @@ fn record() -> impl Strategy<Value = SegmentRecord> {
             ledger.enter(at(offset), Tally::default());
             ledger.advance_to(at(offset));
             record.acknowledge(&ledger.watermark().unwrap()).unwrap();
-            match state {
+            (record.indexed, record.early) = (marks & 1 != 0, marks & 2 != 0);
+            match marks / 4 {
                 0 => record.finish(record.tally().finish(u64::from(entries)).unwrap()).unwrap(),
                 1 => record.quarantine(),
                 _ => {}
@@ -328,26 +329,35 @@ fn a_tombstone_is_found_by_the_first_entry_alone() {
 }
 
 #[test]
-fn another_segment_of_the_same_name_takes_its_place() {
-    for finished in [false, true] {
-        let mut checkpoint = with_entries(5, finished);
-        let old = checkpoint.segments[0].clone();
-        let eight = Identity { segment: SegmentId(8), first_entry_crc: None };
-        checkpoint.segments.push(SegmentRecord::new(eight, "CommitLog-7-8.log".into(), 2, 3));
-        let other = Identity { first_entry_crc: Some(2), ..SEVEN };
-        let new = SegmentRecord::new(other, old.name.clone(), 9, 4);
-        let tombstone = checkpoint.displace(new.clone(), 50).unwrap();
-        assert_eq!(tombstone.ending, if finished { Ending::Reaped } else { Ending::Lost });
-        assert_eq!(checkpoint.tombstones, [tombstone]);
-        assert_eq!((tombstone.identity, tombstone.end, tombstone.finished_at), (SEVEN, LogOffset(500), 50));
-        assert_eq!(checkpoint.segments[1], new);
-        let (_, bytes) = bytes(&mut Generations::new(), &checkpoint);
-        assert_eq!(Checkpoint::decode(&bytes), Ok((1, checkpoint.clone())));
-        // Where none has the name it is just one more.
-        let nine = Identity { segment: SegmentId(9), first_entry_crc: None };
-        assert_eq!(checkpoint.displace(SegmentRecord::new(nine, "CommitLog-7-9.log".into(), 2, 3), 60), None);
-        assert_eq!((checkpoint.segments.len(), checkpoint.tombstones.len()), (3, 1));
-    }
+fn what_may_be_asked_for_again_is_kept_of_a_segment_that_is_gone() {
+    let mut checkpoint = with_entries(5, true);
+    let old = checkpoint.segments[0].clone();
+    let empty =
+        |id| SegmentRecord::new(Identity { segment: SegmentId(id), first_entry_crc: None }, id.to_string(), 2, 3);
+    checkpoint.segments.extend([empty(8), empty(9), empty(10)]);
+    checkpoint.segments[2].indexed = true;
+    let identities: Vec<_> = checkpoint.segments.iter().map(SegmentRecord::identity).collect();
+    assert_eq!(checkpoint.bury(SEVEN, 50, Ending::Reaped), Some(old.clone()));
+    assert_eq!(checkpoint.tombstones, [old.tombstone(50, Ending::Reaped)]);
+    assert_eq!(checkpoint.bury(SEVEN, 60, Ending::Reaped), None);
+    // Nothing of it was anybody's: should it come again, it is read again.
+    assert!(checkpoint.bury(identities[1], 60, Ending::Empty).is_some());
+    checkpoint.bury(identities[2], 60, Ending::Empty);
+    checkpoint.bury(identities[3], 60, Ending::Lost);
+    let kept: Vec<_> = checkpoint.tombstones.iter().map(|tombstone| tombstone.identity.segment.0).collect();
+    assert_eq!((kept, checkpoint.segments.len()), (vec![7, 9, 10], 0));
+    // One segment has one.
+    checkpoint.segments.push(old);
+    checkpoint.bury(SEVEN, 70, Ending::Lost);
+    assert_eq!(checkpoint.tombstones.len(), 3);
+    let (_, bytes) = bytes(&mut Generations::new(), &checkpoint);
+    assert_eq!(Checkpoint::decode(&bytes), Ok((1, checkpoint.clone())));
+    checkpoint.expire(60);
+    assert_eq!(checkpoint.tombstones.len(), 3);
+    checkpoint.tombstones = vec![checkpoint.tombstones[0]; MAX_TOMBSTONES + 2];
+    checkpoint.tombstones[2].finished_at = 99;
+    checkpoint.expire(60);
+    assert_eq!((checkpoint.tombstones.len(), checkpoint.tombstones[0].finished_at), (MAX_TOMBSTONES, 99));
 }
 
 #[derive(Debug, Clone, Copy)]
