@@ -48,7 +48,7 @@ const ASK: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TopicId(u32);
 
-/// What a topic has taken so far.
+/// What a topic has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TopicCounts {
     /// Records acknowledged.
@@ -121,6 +121,10 @@ pub struct Publisher {
     failure: Option<KafkaError>,
     on_wait: Option<OnWait>,
     on_delivered: Option<OnDelivered>,
+    /// When a run was acknowledged last.
+    acknowledged: Option<Instant>,
+    /// Records reported, and when there were first so many, or nothing was in flight.
+    quiet: (u64, Instant),
 }
 
 impl Publisher {
@@ -153,6 +157,8 @@ impl Publisher {
             failure: None,
             on_wait: None,
             on_delivered: None,
+            acknowledged: None,
+            quiet: (0, Instant::now()),
         };
         publisher.await_broker()?;
         Ok(publisher)
@@ -168,13 +174,12 @@ impl Publisher {
             }
             // The thread that serves events parks while nothing is in flight.
             self.thread.wake();
-            let bootstrap = self.settings.bootstrap.clone();
-            if let Some(refusal) = self.reports.refusal() {
-                return Err(KafkaError::Credentials { bootstrap, detail: refusal.reason });
+            if let Some(refusal) = self.reports.last_refusal() {
+                return Err(self.refused(refusal));
             }
             if left.is_zero() {
-                let event = self.reports.last_event();
-                let detail = event.map_or_else(|| "no answer".to_owned(), |event| event.reason);
+                let bootstrap = self.settings.bootstrap.clone();
+                let detail = self.reports.last_event().map_or_else(|| "no answer".to_owned(), |event| event.reason);
                 return Err(KafkaError::Unreachable { bootstrap, waited, detail });
             }
         }
@@ -280,6 +285,7 @@ impl Publisher {
                 if let Some(hook) = &mut self.on_delivered {
                     hook(at.saturating_duration_since(sent.at));
                 }
+                self.acknowledged = Some(at);
                 settled.runs = settled.runs.saturating_add(1);
                 settled.records = settled.records.saturating_add(sent.counts.records);
                 if let Some(topic) = usize::try_from(sent.topic.0).ok().and_then(|topic| self.topics.get_mut(topic)) {
@@ -294,6 +300,8 @@ impl Publisher {
         {
             self.fail(KafkaError::Fatal { code, reason });
         }
+        // A failure is kept.
+        drop(self.look_at_login());
         match &self.failure {
             Some(failure) => Err(failure.clone()),
             None => Ok(settled),
@@ -395,9 +403,15 @@ impl Publisher {
         self.topic_at(topic).map_or(0, |topic| topic.limit)
     }
 
-    /// What a topic has acknowledged.
-    pub fn counts(&self, topic: TopicId) -> TopicCounts {
-        self.topic_at(topic).map_or_else(TopicCounts::default, |topic| topic.counts)
+    /// What a topic has acknowledged since this was asked last.
+    pub fn take_counts(&mut self, topic: TopicId) -> TopicCounts {
+        let topic = usize::try_from(topic.0).ok().and_then(|topic| self.topics.get_mut(topic));
+        topic.map_or_else(TopicCounts::default, |topic| std::mem::take(&mut topic.counts))
+    }
+
+    /// When a run was acknowledged last.
+    pub fn acknowledged(&self) -> Option<Instant> {
+        self.acknowledged
     }
 
     /// Bytes that the arena holds of the allocator's.

@@ -317,20 +317,21 @@ impl Line {
     ) -> Result<Option<Done>, SinkError> {
         let position = Position { segment: segment.name.id, offset: entry.end() };
         self.take_schema();
-        let arena = sink.arena();
-        let start = arena.len();
-        self.records.clear();
+        let start = sink.arena().len();
         let source = Source { segment: &segment.file_name, position };
         let mut changes = Vec::new();
-        let (outcome, rejected) = self.updates(version, entry, &source, arena, &mut changes);
+        let (mut outcome, mut rejected) = self.updates(version, entry, &source, sink.arena(), &mut changes);
         let schema_changed = self.follow(position, changes);
         if may_retry && let Some(unknown) = rejected.as_ref().and_then(Rejected::unknown) {
-            arena.truncate(start);
+            sink.arena().truncate(start);
             self.unknown = Some(unknown.clone());
             return Ok(None);
         }
-        if let Some(error) = &rejected {
-            self.dead_letter(error, entry, version, &source, arena);
+        self.dead_letter(rejected.as_ref(), entry, version, &source, sink.arena());
+        while sink.look_up(&mut self.encoder, &self.records)? {
+            sink.arena().truncate(start);
+            (outcome, rejected) = self.updates(version, entry, &source, sink.arena(), &mut Vec::new());
+            self.dead_letter(rejected.as_ref(), entry, version, &source, sink.arena());
         }
         self.send(position, outcome, sink, ledger)?;
         Ok(Some(Done { outcome, rejected, records: self.records.len(), schema_changed }))
@@ -369,8 +370,15 @@ impl Line {
         let position = Position { segment: segment.name.id, offset: entry.end() };
         let source = Source { segment: &segment.file_name, position };
         let rejected = Rejected::Refused(detail.to_owned());
-        self.records.clear();
-        self.dead_letter(&rejected, entry, version, &source, sink.arena());
+        let start = sink.arena().len();
+        loop {
+            self.records.clear();
+            self.dead_letter(Some(&rejected), entry, version, &source, sink.arena());
+            if !sink.look_up(&mut self.encoder, &self.records)? {
+                break;
+            }
+            sink.arena().truncate(start);
+        }
         let outcome = Outcome::DeadLettered;
         self.send(position, outcome, sink, ledger)?;
         Ok(Done { outcome, rejected: Some(rejected), records: self.records.len(), schema_changed })
@@ -383,6 +391,8 @@ impl Line {
     pub fn gap(&mut self, gap: &Gap<'_>, sink: &mut Sink, ledger: &mut Ledger) -> Result<(), SinkError> {
         self.records.clear();
         self.encoder.gap(gap, sink.arena(), &mut self.records);
+        // A gap record has nothing that could be split.
+        sink.look_up(&mut self.encoder, &self.records)?;
         sink.send(&self.encoder, &self.records, ledger)
     }
 
@@ -426,6 +436,7 @@ impl Line {
         arena: &mut Vec<u8>,
         changes: &mut Vec<RowChange>,
     ) -> (Outcome, Option<Rejected>) {
+        self.records.clear();
         let (mut published, mut filtered) = (false, false);
         let mut mutation = match self.decoder.mutation(version, entry) {
             Ok(mutation) => mutation,
@@ -479,12 +490,13 @@ impl Line {
 
     fn dead_letter(
         &mut self,
-        error: &Rejected,
+        error: Option<&Rejected>,
         entry: &Entry<'_>,
         version: FormatVersion,
         source: &Source<'_>,
         arena: &mut Vec<u8>,
     ) {
+        let Some(error) = error else { return };
         let (keyspace, table) = match error {
             Rejected::Undecodable(MutationError::UnknownColumn { keyspace, table, .. }) => {
                 (Some(keyspace.as_str()), Some(table.as_str()))

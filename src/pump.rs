@@ -33,7 +33,7 @@ use thiserror::Error;
 
 use self::delivery::Delivery;
 pub use self::delivery::MakeSettings;
-use self::hold::{Hold, Reason};
+use self::hold::{Hold, Proof, Reason};
 use self::intake::{Intake, Probe};
 pub use self::partitions::Partitions;
 use self::reading::Reading;
@@ -185,8 +185,8 @@ pub struct Pump {
     read_of: Option<u64>,
     /// Segments that are deleted, and the last scan that may still show them.
     reaped: HashMap<SegmentName, u64>,
-    /// Names of gap records on their way to Kafka.
-    gaps_sent: Vec<String>,
+    /// Gap records on their way to Kafka, each with the number of runs that must be settled for it.
+    gaps_sent: BTreeMap<String, u64>,
     /// The segment whose open end was reached.
     at_end: Option<View>,
     glance: Duration,
@@ -240,7 +240,7 @@ impl Pump {
             paused: false,
             read_of: None,
             reaped: HashMap::new(),
-            gaps_sent: Vec::new(),
+            gaps_sent: BTreeMap::new(),
             at_end: None,
             glance: GLANCE,
             dirty: false,
@@ -380,13 +380,9 @@ impl Pump {
         self.delivery.set_patience(patience);
     }
 
-    /// Goes on with a new producer, whose settings are those of that moment.
-    ///
-    /// # Errors
-    /// The agent can't go on.
-    pub fn renew_producer(&mut self) -> Result<(), PumpError> {
-        // As if it was broken off: what is on its way is waited for, the rest is read again.
-        if self.delivery.renew() { self.meet(SinkError::Kafka(KafkaError::Interrupted).into()) } else { Ok(()) }
+    /// Kafka is to be talked to as the configuration says now.
+    pub fn renew_producer(&mut self) {
+        self.delivery.renew();
     }
 
     /// What the spool may cost from now on.
@@ -437,7 +433,7 @@ impl Pump {
         loop {
             self.observe.beat(Part::Pump);
             self.attempt(Self::settle)?;
-            if self.delivery.ledger.outstanding() == 0 || self.hold.is_some() || Instant::now() >= until {
+            if self.delivery.ledger.outstanding() == 0 || Instant::now() >= until {
                 break;
             }
             std::thread::sleep(DELIVERING);
@@ -580,7 +576,7 @@ impl Pump {
                 // It may not have come to the place of the hold.
                 let is_past = self.hold.as_ref().is_some_and(|hold| self.is_past(hold));
                 if is_past && self.events != before {
-                    self.go_on();
+                    self.go_on(Proof::Read { outstanding: self.delivery.ledger.outstanding() });
                 }
                 return Ok(());
             }
@@ -594,20 +590,21 @@ impl Pump {
             check_version(scan, None)?;
         }
         self.read_of = Some(scan.number);
-        self.go_on();
+        self.go_on(Proof::Read { outstanding: self.delivery.ledger.outstanding() });
         Ok(())
-    }
-
-    fn go_on(&mut self) {
-        if let Some(hold) = self.hold.take() {
-            tracing::info!("goes on: {}", hold.detail);
-        }
     }
 
     /// Whether reading has come past the place of a hold.
     fn is_past(&self, hold: &Hold) -> bool {
         let Some((name, position)) = hold.segment.zip(hold.position) else { return true };
         self.readings.get(&name.id).is_none_or(|reading| reading.read > position)
+    }
+
+    /// Takes the hold away if this shows that it is over.
+    fn go_on(&mut self, proof: Proof) {
+        if let Some(hold) = self.hold.take_if(|hold| hold.reason.ends_with(proof)) {
+            tracing::info!("goes on: {}", hold.detail);
+        }
     }
 
     /// Where reading stands in the segment that is being written.

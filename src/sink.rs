@@ -3,7 +3,6 @@
 //! Owns: the choice between Kafka, lines of text and counting, and the arena that records are encoded into.
 //! Does not own: how Kafka is spoken to (`kafka`), when a sink is asked to settle (its callers).
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -40,23 +39,55 @@ pub enum Sink {
 /// A publisher, and its topics by the encoder's tables.
 pub struct KafkaSink {
     publisher: Publisher,
-    topics: HashMap<u32, TopicId>,
+    /// That of dead letters, then that of each table.
+    topics: Vec<Option<TopicId>>,
+    /// Keyspaces and tables of topics.
+    names: Vec<(TopicId, String, String)>,
+}
+
+/// The place of a table's topic: that of [`Record::NO_TABLE`] is the first.
+fn place(table: u32) -> usize {
+    table.wrapping_add(1) as usize
 }
 
 impl KafkaSink {
     /// A sink that publishes with this.
     pub fn new(publisher: Publisher) -> Self {
-        Self { publisher, topics: HashMap::new() }
+        Self { publisher, topics: Vec::new(), names: Vec::new() }
     }
 
-    /// What each table's topic has acknowledged: keyspace, table, topic, counts.
-    pub fn counts(&self, encoder: &Encoder) -> Vec<(String, String, String, TopicCounts)> {
-        let tables = self.topics.iter().filter_map(|(table, topic)| {
-            let (keyspace, name) = encoder.table(*table)?;
-            let counts = self.publisher.counts(*topic);
-            Some((keyspace.to_owned(), name.to_owned(), encoder.topic(*table).to_owned(), counts))
-        });
-        tables.collect()
+    /// What the topics of tables have acknowledged since this was asked last: keyspace, table, counts.
+    pub fn take_counts(&mut self) -> impl Iterator<Item = (&str, &str, TopicCounts)> {
+        let Self { publisher, names, .. } = self;
+        names.iter().filter_map(|(topic, keyspace, table)| {
+            let counts = publisher.take_counts(*topic);
+            (counts.records > 0).then_some((keyspace.as_str(), table.as_str(), counts))
+        })
+    }
+
+    /// What this topic acknowledges counts for this table.
+    pub(crate) fn count_for(&mut self, topic: TopicId, keyspace: &str, table: &str) {
+        self.names.push((topic, keyspace.to_owned(), table.to_owned()));
+    }
+
+    fn topic(&self, table: u32) -> Option<TopicId> {
+        self.topics.get(place(table)).copied().flatten()
+    }
+
+    /// Looks a table's topic up. Says whether its records are to be split elsewhere than so far.
+    fn look_up(&mut self, encoder: &mut Encoder, table: u32) -> Result<bool, KafkaError> {
+        let topic = self.publisher.topic(encoder.topic(table))?;
+        if let Some((keyspace, name)) = encoder.table(table) {
+            self.count_for(topic, keyspace, name);
+        }
+        let place = place(table);
+        if self.topics.len() <= place {
+            self.topics.resize(place + 1, None);
+        }
+        if let Some(known) = self.topics.get_mut(place) {
+            *known = Some(topic);
+        }
+        Ok(encoder.set_record_limit(table, self.publisher.record_limit(topic)))
     }
 
     /// The publisher.
@@ -174,7 +205,23 @@ impl Sink {
         matches!(self, Self::Kafka(sink) if sink.publisher.is_crowded())
     }
 
-    /// Takes the records of one entry.
+    /// Looks the topics of records up that are new to it, and has the encoder keep to what they take. Says whether the
+    /// records are to be made again because of that.
+    ///
+    /// # Errors
+    /// A topic is missing, or can't be looked up.
+    pub fn look_up(&mut self, encoder: &mut Encoder, records: &[Record]) -> Result<bool, SinkError> {
+        let Self::Kafka(sink) = self else { return Ok(false) };
+        let mut again = false;
+        for record in records {
+            if sink.topic(record.table).is_none() {
+                again |= sink.look_up(encoder, record.table)?;
+            }
+        }
+        Ok(again)
+    }
+
+    /// Takes the records of one entry, whose topics were looked up.
     ///
     /// # Errors
     /// The sink can't go on.
@@ -182,14 +229,7 @@ impl Sink {
         match self {
             Self::Kafka(sink) => {
                 for record in records {
-                    let topic = match sink.topics.get(&record.table) {
-                        Some(topic) => *topic,
-                        None => {
-                            let topic = sink.publisher.topic(encoder.topic(record.table))?;
-                            sink.topics.insert(record.table, topic);
-                            topic
-                        }
-                    };
+                    let topic = sink.topic(record.table).ok_or(KafkaError::Bug("a topic that was not looked up"))?;
                     sink.publisher.push(ledger, topic, record.hash, record.key.clone(), record.value.clone())?;
                 }
             }

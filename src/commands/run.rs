@@ -85,7 +85,7 @@ impl Service<'_> {
         let mut quiet: Option<u64> = None;
         while !interrupt::came() {
             if interrupt::hung_up() {
-                self.reload()?;
+                self.reload();
             }
             let scan = self.pump.scan();
             let worked = self.pump.turn(&scan).map_err(failure)?;
@@ -135,7 +135,7 @@ impl Service<'_> {
     }
 
     /// Takes over what can be taken over of a new configuration, and keeps the old one if the new one is wrong.
-    fn reload(&mut self) -> Result<(), Failure> {
+    fn reload(&mut self) {
         systemd::reloading();
         match Config::load(&self.arguments.config) {
             Ok(new) => {
@@ -152,7 +152,7 @@ impl Service<'_> {
                 self.loaded = Loaded { config, ..new };
                 self.observe.config_valid(true);
                 if reload.applied.iter().any(|key| key.starts_with("kafka.")) {
-                    self.pump.renew_producer().map_err(failure)?;
+                    self.pump.renew_producer();
                 }
             }
             Err(error) => {
@@ -161,7 +161,6 @@ impl Service<'_> {
             }
         }
         systemd::reloaded();
-        Ok(())
     }
 
     fn summarise(&self) {

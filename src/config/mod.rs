@@ -6,7 +6,9 @@
 //! Every value is text with an origin first (`typed`), whatever layer it comes from: `--set`, environment, file,
 //! `cassandra.yaml`, default. Only the text that counts is then read (`usable`).
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -16,7 +18,7 @@ use crate::catalog::cql::Contact;
 use crate::cli::{ConfigArgs, KeyStoreArgs};
 use crate::exit::{Exit, Failure};
 use crate::filter::Tables;
-use crate::kafka::KafkaSettings;
+use crate::kafka::{KafkaError, KafkaSettings};
 
 pub mod keys;
 mod reload;
@@ -123,6 +125,31 @@ pub struct Kafka {
     pub events: Events,
     /// What follows when a topic gets more partitions.
     pub on_partition_change: OnPartitionChange,
+    /// The file that more of librdkafka's properties stand in: credentials, which may be replaced at any time.
+    pub properties_file: Option<PathBuf>,
+    /// The properties that were typed elsewhere: they count before those of the file.
+    pub typed_properties: BTreeMap<String, String>,
+}
+
+impl Kafka {
+    /// The publisher's settings, with the file of properties as it is now. Nothing else is read again: a configuration
+    /// that was edited, or is wrong, counts when it is taken over.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn settings_now(&self) -> Result<KafkaSettings, KafkaError> {
+        let Some(path) = &self.properties_file else { return Ok(self.settings.clone()) };
+        let wrong = |why: String| KafkaError::Setting { name: "properties_file".to_owned(), why };
+        let text = fs::read_to_string(path).map_err(|error| wrong(format!("read {}: {error}", path.display())))?;
+        let mut properties = BTreeMap::new();
+        for (line, property) in usable::properties(&text) {
+            // A property's first line counts, as at the start.
+            let (name, value) = property.ok_or_else(|| wrong(usable::not_a_property(path, line)))?;
+            properties.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        properties.extend(self.typed_properties.clone());
+        Ok(KafkaSettings { properties, ..self.settings.clone() })
+    }
 }
 
 /// All of an encoder's settings but who the node is.

@@ -28,6 +28,8 @@ impl Config {
             contact.tls.clone_from(&new.tls);
         }
         config.kafka.settings.properties.clone_from(&new.kafka.settings.properties);
+        config.kafka.properties_file.clone_from(&new.kafka.properties_file);
+        config.kafka.typed_properties.clone_from(&new.kafka.typed_properties);
         config.spool.max_bytes = new.spool.max_bytes;
         config.spool.min_free = new.spool.min_free;
         config

@@ -280,3 +280,33 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
     let same = before.reload(&before);
     assert!(same.applied.is_empty() && same.restart.is_empty());
 }
+
+#[test]
+fn a_new_producer_reads_its_file_of_properties_again_and_nothing_else() {
+    let document = |level: &str| {
+        format!(
+            "[cassandra]\ncdc_raw = \"/c\"\n[kafka]\nbootstrap = \"b:1\"\n[kafka.librdkafka]\n\"linger.ms\" = {level}\n"
+        )
+    };
+    let typed = Typed::new(&document("7"), "");
+    let file = typed.path("kafka.properties");
+    let typed = typed.set(&format!("kafka.properties_file={}", file.display()));
+    fs::write(&file, "sasl.password=one\nsasl.password=two\nlinger.ms=9\n").unwrap();
+    let kafka = typed.config().kafka;
+    let now = |name: &str| kafka.settings_now().unwrap().properties.get(name).cloned();
+    assert_eq!(kafka.settings_now().unwrap().properties, kafka.settings.properties);
+    assert_eq!(now("sasl.password").as_deref(), Some("one"));
+    fs::write(typed.path("c.toml"), document("1000")).unwrap();
+    fs::write(&file, "# new\nsasl.password=three\nsasl.username=u\nlinger.ms=9\n").unwrap();
+    assert_eq!(now("sasl.password").as_deref(), Some("three"));
+    assert_eq!(now("sasl.username").as_deref(), Some("u"));
+    assert_eq!(now("linger.ms").as_deref(), Some("7"), "what was typed elsewhere, as it is in force");
+    // The configuration is wrong by now: that is no reason to go on with the old password.
+    fs::write(typed.path("c.toml"), "nonsense").unwrap();
+    assert_eq!(now("sasl.password").as_deref(), Some("three"));
+    fs::write(&file, "hunter2\n").unwrap();
+    let error = kafka.settings_now().unwrap_err().to_string();
+    assert!(error.contains(":1") && !error.contains("hunter2"), "{error}");
+    fs::remove_file(&file).unwrap();
+    assert!(kafka.settings_now().is_err());
+}

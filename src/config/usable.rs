@@ -87,19 +87,23 @@ fn properties_file(typed: &mut Typed, path: &Path) -> Result<(), Failure> {
         let context = format!("read kafka.properties_file {}", path.display());
         Failure::config(anyhow::Error::from(error).context(context))
     })?;
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        // The value may be a password: it is not shown.
-        let Some((name, value)) = line.split_once('=') else {
-            return Err(wrong(&[format!("{}:{}: the line is not NAME=VALUE", path.display(), at + 1)]));
-        };
-        let key = format!("{LIBRDKAFKA}{}", name.trim());
-        typed.fill(&key, value.trim().to_owned(), Origin::File(path.to_owned(), at + 1));
+    for (line, property) in properties(&text) {
+        let (name, value) = property.ok_or_else(|| wrong(&[not_a_property(path, line)]))?;
+        typed.fill(&format!("{LIBRDKAFKA}{name}"), value.to_owned(), Origin::File(path.to_owned(), line));
     }
     Ok(())
+}
+
+/// The properties of a file, with their lines; nothing for a line that is none.
+pub(super) fn properties(text: &str) -> impl Iterator<Item = (usize, Option<(&str, &str)>)> {
+    let lines = (1..).zip(text.lines().map(str::trim));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|(at, line)| (at, line.split_once('=').map(|(name, value)| (name.trim(), value.trim()))))
+}
+
+/// What is wrong with a line of the file of properties. It may be a password: it is not shown.
+pub(super) fn not_a_property(path: &Path, line: usize) -> Problem {
+    format!("{}:{line}: the line is not NAME=VALUE", path.display())
 }
 
 /// The value of a key, if it has one.
@@ -266,7 +270,18 @@ fn kafka(typed: &Typed) -> Result<Kafka, Problem> {
         ..KafkaSettings::default()
     };
     settings.check().map_err(|error| with_origin(typed, &error))?;
-    Ok(Kafka { settings, events, on_partition_change: need(typed, "kafka.on_partition_change", one_of(&changes))? })
+    let properties_file = get(typed, "kafka.properties_file", absolute)?;
+    let elsewhere =
+        |origin: &Origin| !matches!(origin, Origin::File(path, _) if Some(path) == properties_file.as_ref());
+    let typed_properties = typed.properties().filter(|(.., origin)| elsewhere(origin));
+    let typed_properties = typed_properties.map(|(name, value, _)| (name.to_owned(), value.to_owned())).collect();
+    Ok(Kafka {
+        settings,
+        events,
+        on_partition_change: need(typed, "kafka.on_partition_change", one_of(&changes))?,
+        properties_file,
+        typed_properties,
+    })
 }
 
 /// The publisher names its setting, and we know where that was typed.

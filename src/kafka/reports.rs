@@ -51,7 +51,7 @@ struct Shared {
     /// The failures of each run, as long as one tells more than those before it: no more per run than there are actions.
     failures: Vec<(u32, Code)>,
     event: Option<ClientEvent>,
-    /// The last one of a broker that does not let us in: what follows from it is told behind it.
+    /// The last event that says that a broker does not let us in. Others follow it: all brokers seem to be away.
     refusal: Option<ClientEvent>,
     round_trip: Option<Duration>,
     /// When each code was last logged: no more of them than there are codes.
@@ -263,8 +263,7 @@ impl Reports {
         self.lock().event.clone()
     }
 
-    /// Why a broker does not let us in, if one ever said so.
-    pub(super) fn refusal(&self) -> Option<ClientEvent> {
+    pub(super) fn last_refusal(&self) -> Option<ClientEvent> {
         self.lock().refusal.clone()
     }
 

@@ -11,6 +11,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::BaseRecord;
 
 use super::errors::KafkaError;
+use super::reports::ClientEvent;
 use super::runs::{BucketId, Cursor};
 use super::{ASK, Publisher, Sent, TopicCounts, TopicId, Waiting};
 
@@ -146,7 +147,32 @@ impl Publisher {
         if self.ask(started).is_break() {
             return Err(self.fail(KafkaError::Interrupted));
         }
-        Ok(())
+        self.look_at_login()
+    }
+
+    pub(super) fn refused(&self, refusal: ClientEvent) -> KafkaError {
+        KafkaError::Credentials { bootstrap: self.settings.bootstrap.clone(), detail: refusal.reason }
+    }
+
+    /// A login that brokers refuse is tried again for ever, with the password and the certificate of the beginning: after
+    /// a while without reports that is a failure, so that a new producer reads them anew.
+    pub(super) fn look_at_login(&mut self) -> Result<(), KafkaError> {
+        let reported = self.reports.reported();
+        let (before, since) = self.quiet;
+        if reported != before || self.in_flight() == 0 {
+            self.quiet = (reported, Instant::now());
+            return Ok(());
+        }
+        if since.elapsed() < self.settings.login_patience {
+            return Ok(());
+        }
+        match self.reports.last_refusal().filter(|refusal| refusal.at >= since) {
+            Some(refusal) => {
+                let error = self.refused(refusal);
+                Err(self.fail(error))
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn ask(&mut self, started: Instant) -> ControlFlow<()> {

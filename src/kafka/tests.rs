@@ -143,7 +143,7 @@ fn everything_is_delivered_in_order_and_acknowledged() {
     assert_eq!(publisher.drain(&mut ledger, LONG), Ok(0));
     assert_eq!((acknowledged(&ledger), ledger.outstanding()), (at(20_000), 0));
     assert_eq!(ledger.watermark().unwrap().tally().published, 20_000);
-    assert_eq!((publisher.counts(topic).records, publisher.outstanding()), (20_000, 0));
+    assert_eq!((publisher.take_counts(topic).records, publisher.outstanding()), (20_000, 0));
     let found = consume(&mock, "t", 5, 20_000);
     assert_eq!(found.len(), 5);
     assert_complete_and_ordered(&found, 20_000);
@@ -281,13 +281,13 @@ fn a_wait_without_end_can_be_broken_off_and_loses_nothing() {
     let mock = mock(&[("t", 3)]);
     let settings = KafkaSettings { queue_messages: 100, run_records: 10, ..settings(&mock) };
     let mut publisher = Publisher::connect(&settings).unwrap();
+    let topic = publisher.topic("t").unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     publisher.on_wait(move |waiting| {
         assert!(waiting.in_flight > 0);
         if count.fetch_add(1, Ordering::Relaxed) == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    let topic = publisher.topic("t").unwrap();
     let mut ledger = ledger();
     mock.broker_down(-1).unwrap();
     let refused = (1..=1_000).find_map(|entry| push(&mut publisher, &mut ledger, topic, entry % 17, entry).err());
@@ -473,7 +473,7 @@ fn memory_of_the_arena_stays_flat() {
     publisher.arena();
     assert!(publisher.arena_capacity() <= 128 << 10);
     assert_eq!(publisher.drain(&mut ledger, LONG), Ok(0));
-    assert_eq!(publisher.counts(topic).records, 30_000);
+    assert_eq!(publisher.take_counts(topic).records, 30_000);
 }
 
 #[test]
@@ -522,4 +522,81 @@ fn a_publisher_goes_promptly_with_everything_in_flight() {
     drop(publisher);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(acknowledged(&ledger), at(0));
+}
+
+/// One complaint of the client, as librdkafka's thread makes it.
+fn complain(publisher: &Publisher, code: rdkafka::error::RDKafkaErrorCode) {
+    use rdkafka::ClientContext as _;
+    Context(Arc::clone(&publisher.reports)).error(rdkafka::error::KafkaError::Global(code), "refused");
+}
+
+#[test]
+fn a_login_that_is_refused_while_nothing_is_reported_is_a_failure() {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    let mock = mock(&[("t", 1)]);
+    let settings = KafkaSettings { login_patience: Duration::from_millis(50), ..settings(&mock) };
+    let mut publisher = Publisher::connect(&settings).unwrap();
+    let topic = publisher.topic("t").unwrap();
+    let mut ledger = ledger();
+    push(&mut publisher, &mut ledger, topic, 0, 1).unwrap();
+    assert_eq!(publisher.drain(&mut ledger, LONG), Ok(0));
+    // Before the last report, and while nothing is on its way, it says nothing.
+    complain(&publisher, Code::Authentication);
+    publisher.settle(&mut ledger).unwrap();
+    mock.broker_down(-1).unwrap();
+    push(&mut publisher, &mut ledger, topic, 0, 2).unwrap();
+    assert_eq!(publisher.drain(&mut ledger, Duration::from_millis(200)), Ok(1));
+    // Others follow it: no broker is there any more.
+    complain(&publisher, Code::SSL);
+    complain(&publisher, Code::AllBrokersDown);
+    let failure = publisher.settle(&mut ledger).unwrap_err();
+    assert!(matches!(failure, KafkaError::Credentials { .. }), "{failure}");
+    assert_eq!(failure.action(), Action::Credentials);
+    assert_eq!(publisher.drain(&mut ledger, Duration::ZERO), Err(failure));
+}
+
+#[test]
+fn a_full_queue_is_not_waited_for_while_the_login_is_refused() {
+    let mock = mock(&[("t", 1)]);
+    let settings = KafkaSettings {
+        login_patience: Duration::from_millis(50),
+        queue_messages: 10,
+        run_records: 5,
+        ..settings(&mock)
+    };
+    let mut publisher = Publisher::connect(&settings).unwrap();
+    let topic = publisher.topic("t").unwrap();
+    let mut ledger = ledger();
+    let reports = Arc::clone(&publisher.reports);
+    publisher.on_wait(move |_| {
+        use rdkafka::ClientContext as _;
+        Context(Arc::clone(&reports))
+            .error(rdkafka::error::KafkaError::Global(rdkafka::error::RDKafkaErrorCode::SSL), "refused");
+        ControlFlow::Continue(())
+    });
+    mock.broker_down(-1).unwrap();
+    let failure = (1..=100).find_map(|entry| push(&mut publisher, &mut ledger, topic, 0, entry).err()).unwrap();
+    assert!(matches!(failure, KafkaError::Credentials { .. }), "{failure}");
+}
+
+#[test]
+fn between_the_steps_of_a_look_up_whoever_waits_is_asked() {
+    let mock = mock(&[]);
+    let settings =
+        KafkaSettings { create_topics: Some(TopicCreation { partitions: 1, replication: 1 }), ..settings(&mock) };
+    let mut publisher = Publisher::connect(&settings).unwrap();
+    mock.create_topic("t", 1, 1).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    publisher.on_wait(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    });
+    publisher.topic("t").unwrap();
+    assert!(asked.load(Ordering::Relaxed) >= 2);
+    publisher.on_wait(|_| ControlFlow::Break(()));
+    mock.create_topic("u", 1, 1).unwrap();
+    assert_eq!(publisher.topic("u"), Err(KafkaError::Interrupted));
+    publisher.on_wait(|_| ControlFlow::Continue(()));
+    assert!(publisher.topic("u").is_ok(), "nothing failed");
 }

@@ -3,6 +3,7 @@
 //! Owns: when the cluster is asked, and the limits that come of it. Does not own: the requests themselves (`admin`).
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use rdkafka::error::RDKafkaErrorCode;
@@ -27,8 +28,10 @@ impl Publisher {
             Some(partitions) => partitions,
             None => self.create(name)?,
         };
+        self.goes_on()?;
         let partitions = self.settings.pinned.get(name).map_or(partitions, |pinned| partitions.min(*pinned));
         let limit = self.limit(name)?;
+        self.goes_on()?;
         let id = TopicId(u32::try_from(self.topics.len()).map_err(|_| KafkaError::Bug("more topics than numbers"))?);
         let first = self.runs.add_buckets(partitions);
         self.topics.push(Topic { name: name.to_owned(), partitions, first, limit, counts: TopicCounts::default() });
@@ -59,12 +62,22 @@ impl Publisher {
         admin::partitions(self.producer.client(), name, self.settings.lookup_timeout)
     }
 
+    /// Each step of a look-up may take as long as a look-up may: whoever waits is asked in between, as in other waits.
+    fn goes_on(&mut self) -> Result<(), KafkaError> {
+        match self.ask(Instant::now()) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(KafkaError::Interrupted),
+        }
+    }
+
     fn create(&mut self, name: &str) -> Result<u32, KafkaError> {
         let missing = || KafkaError::MissingTopic { topic: name.to_owned() };
         let create = self.settings.create_topics.ok_or_else(missing)?;
+        self.goes_on()?;
         self.admin()?.create(name, create)?;
         let deadline = Instant::now() + self.settings.lookup_timeout;
         loop {
+            self.goes_on()?;
             // The broker that made it is not always the one that is asked.
             match self.partitions(name)? {
                 Some(partitions) => return Ok(partitions),

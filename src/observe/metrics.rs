@@ -201,7 +201,11 @@ impl Metrics {
         let mut all = Register(Registry::with_prefix(PREFIX));
         all.0.register("build", "This program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let gaps = GapKind::ALL.map(GapKind::word);
-        let entries = all.add("entries", "Entries of commit-log segments, by what became of them", Family::default());
+        let entries = all.add(
+            "entries",
+            "Entries of commit-log segments that are done and acknowledged, each once, by what became of them",
+            Family::default(),
+        );
         Self {
             gauges: Gauges::new(&mut all),
             segments_finished: all.counter("segments_finished", "Segments acknowledged by Kafka to their end"),
@@ -219,7 +223,11 @@ impl Metrics {
                 "Entries published from behind the last marker that Cassandra lost when it was killed",
             ),
             decode_errors: all.by_reason("decode_errors", "Damaged or unreadable structures in segments", []),
-            dead_letter_records: all.by_reason("dead_letter_records", "Dead-letter records", Rejected::reasons()),
+            dead_letter_records: all.by_reason(
+                "dead_letter_records",
+                "Entries whose dead letter is acknowledged, each once",
+                Rejected::reasons(),
+            ),
             delivery_latency: all.histogram(
                 "delivery_latency_seconds",
                 "From handing a run of records to the producer to its acknowledgement",

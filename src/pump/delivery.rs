@@ -15,8 +15,7 @@ use super::hold::{Hold, Reason};
 use super::partitions::{Looked, Partitions};
 use super::{PumpError, Trouble};
 use crate::interrupt;
-use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher, TopicCounts, Waiting};
-use crate::line::Line;
+use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher, Waiting};
 use crate::observe::{HoldReason, Observe, Part};
 use crate::sink::{KafkaSink, Sink, SinkError};
 
@@ -44,6 +43,10 @@ pub(super) struct Delivery {
     renew: bool,
     /// How long a wait without a report lasts before it is broken off; without it for ever.
     patience: Option<Duration>,
+    /// Whether settings have been good for a producer: then what is wrong with them now is a file that is being replaced.
+    settings_worked: bool,
+    /// When Kafka acknowledged something last.
+    acknowledged: Option<Instant>,
     observe: Arc<Observe>,
 }
 
@@ -68,12 +71,13 @@ impl Isolation {
         self.refused.get(&position).map(String::as_str)
     }
 
-    /// One entry is done. Behind the refused batch all is sent together again.
-    pub(super) fn passed(&mut self) {
+    /// One entry is acknowledged. Behind the refused batch all is sent together again.
+    pub(super) fn passed(&mut self, position: Position) {
+        self.refused.remove(&position);
         self.left = self.left.saturating_sub(1);
     }
 
-    /// Waits until the entry is acknowledged, or refused.
+    /// Waits until what was sent is acknowledged, or refused.
     pub(super) fn confirm(&self, sink: &mut Sink, ledger: &mut Ledger) -> Result<(), SinkError> {
         while sink.drain(ledger, CONFIRM)? > 0 {
             if interrupt::is_urgent() {
@@ -108,30 +112,25 @@ impl Delivery {
         dead_letter_topic: String,
         observe: Arc<Observe>,
     ) -> Self {
-        let ledger = Ledger::new(Window::default());
-        Self {
-            dead_letter_topic,
-            make: Some((make, partitions)),
-            sink: None,
-            ledger,
-            isolation: Isolation::default(),
-            renew: false,
-            patience: None,
-            observe,
-        }
+        Self { dead_letter_topic, make: Some((make, partitions)), ..Self::new(None, observe) }
     }
 
     /// To another sink.
     pub(super) fn other(sink: Sink, observe: Arc<Observe>) -> Self {
-        let ledger = Ledger::new(Window::default());
+        Self::new(Some(sink), observe)
+    }
+
+    fn new(sink: Option<Sink>, observe: Arc<Observe>) -> Self {
         Self {
             dead_letter_topic: String::new(),
             make: None,
-            sink: Some(sink),
-            ledger,
+            sink,
+            ledger: Ledger::new(Window::default()),
             isolation: Isolation::default(),
             renew: false,
             patience: None,
+            settings_worked: false,
+            acknowledged: None,
             observe,
         }
     }
@@ -146,11 +145,36 @@ impl Delivery {
         self.make.is_some()
     }
 
-    /// What each table's topic has acknowledged from this producer: keyspace, table, topic, counts.
-    pub(super) fn topic_counts(&mut self, line: &Line) -> Option<Vec<(String, String, String, TopicCounts)>> {
-        match self.sink.as_mut() {
-            Some(Sink::Kafka(sink)) => Some(sink.counts(line.encoder())),
-            _ => None,
+    /// When Kafka acknowledged something last.
+    pub(super) fn acknowledged(&self) -> Option<Instant> {
+        self.acknowledged
+    }
+
+    /// The producer is made anew, with settings as they are then, before anything more is sent.
+    pub(super) fn renew(&mut self) {
+        self.renew = self.make.is_some() && self.sink.is_some();
+    }
+
+    /// Collects acknowledgements. Says whether Kafka has acknowledged what was read first of all that was outstanding.
+    pub(super) fn settle(&mut self) -> Result<bool, SinkError> {
+        let Some((sink, ledger, _)) = self.parts() else { return Ok(false) };
+        let before = ledger.watermark();
+        sink.settle(ledger)?;
+        let moved = ledger.watermark() != before;
+        self.count();
+        Ok(moved)
+    }
+
+    /// Takes over into the metrics what topics have acknowledged since the last time.
+    fn count(&mut self) {
+        let Some(Sink::Kafka(sink)) = &mut self.sink else { return };
+        let acknowledged = sink.publisher().acknowledged();
+        if acknowledged.is_none_or(|at| self.acknowledged.is_some_and(|counted| counted >= at)) {
+            return;
+        }
+        self.acknowledged = acknowledged;
+        for (keyspace, table, counts) in sink.take_counts() {
+            self.observe.metrics.add_published(keyspace, table, counts.records, counts.bytes);
         }
     }
 
@@ -168,9 +192,14 @@ impl Delivery {
 
     /// Connects, if that is to be done.
     pub(super) fn connect(&mut self) -> Result<(), Trouble> {
+        if self.renew && self.sink.is_some() {
+            // As if it was broken off: what is on its way is waited for, the rest is read again, for a new producer.
+            return Err(SinkError::Kafka(KafkaError::Interrupted).into());
+        }
         let (None, Some((make, partitions))) = (&self.sink, &mut self.make) else { return Ok(()) };
         let connected =
             make().and_then(|settings| Publisher::connect(&KafkaSettings { pinned: partitions.pinned(), ..settings }));
+        self.settings_worked |= !matches!(connected, Err(KafkaError::Setting { .. } | KafkaError::Client(_)));
         match connected {
             Ok(mut publisher) => {
                 partitions.look_again();
@@ -178,19 +207,13 @@ impl Delivery {
                 self.sink = Some(Sink::Kafka(Box::new(KafkaSink::new(publisher))));
                 Ok(())
             }
-            Err(error) => Err(hold_for(&error)?.into()),
+            Err(error) => Err(self.hold_for(&error)?.into()),
         }
     }
 
     /// Does not wait longer than this for a Kafka that reports nothing.
     pub(super) fn set_patience(&mut self, patience: Duration) {
         self.patience = Some(patience);
-    }
-
-    /// Has the next failure make a new producer; says whether there is one that is to go.
-    pub(super) fn renew(&mut self) -> bool {
-        self.renew = self.publisher().is_some();
-        self.renew
     }
 
     fn observe_publisher(&self, publisher: &mut Publisher) {
@@ -216,7 +239,6 @@ impl Delivery {
         let looked = partitions.look(sink.publisher(), &self.observe);
         match looked.map_err(|error| PumpError::State("keep the numbers of", "partitions".to_owned(), error))? {
             Looked::AsBefore => Ok(()),
-            // As if it was broken off: what is on its way is waited for, the rest is read again, for a new producer.
             Looked::Changed => {
                 self.renew = true;
                 Err(SinkError::Kafka(KafkaError::Interrupted).into())
@@ -229,7 +251,10 @@ impl Delivery {
     /// Says what to wait for before that.
     pub(super) fn recover(&mut self, error: KafkaError) -> Result<Option<Hold>, Trouble> {
         // A refused batch makes the producer fatal, and a send may tell of that before the report tells of the cause.
-        let told = self.collect_reports().filter(|told| told.action().rank() > error.action().rank());
+        // Nobody reports to who is not let in.
+        let patience = if error.action() == Action::Credentials { Duration::ZERO } else { REPORTS };
+        let told = self.collect_reports(patience).filter(|told| told.action().rank() > error.action().rank());
+        self.count();
         let error = told.unwrap_or(error);
         let action = error.action();
         if !matches!(error, KafkaError::Interrupted) {
@@ -237,18 +262,17 @@ impl Delivery {
         }
         let fatal = self.publisher().is_some_and(|publisher| publisher.is_fatal());
         let hold = match action {
-            Action::Isolate | Action::DeadLetterCandidate => {
-                self.isolate(action, &error)?;
-                None
-            }
-            Action::Rewind | Action::Wait | Action::Absorbed => None,
+            Action::Isolate | Action::DeadLetterCandidate => self.isolate(action, &error),
+            Action::Rewind | Action::Wait => None,
             Action::Fatal => Some(Hold::new(Reason::Kafka, error.to_string()).for_at_least(REBUILD)),
-            Action::Hold(_) | Action::Credentials => Some(hold_for(&error)?),
+            Action::Absorbed | Action::Hold(_) | Action::Credentials => Some(self.hold_for(&error)?),
         };
+        // Where it goes on by itself, and only did not answer in time, the same producer can.
+        let stays = hold.is_none() || action == Action::Absorbed;
         let unreported = self.publisher().is_some_and(|publisher| publisher.in_flight() > 0);
         let renew = std::mem::take(&mut self.renew);
         match self.publisher() {
-            Some(publisher) if !renew && !fatal && !unreported && hold.is_none() => publisher.abandon(),
+            Some(publisher) if stays && !renew && !fatal && !unreported => publisher.abandon(),
             // A producer that comes later looks its topics up anew.
             Some(_) => {
                 self.observe.metrics.producer_rebuilds.inc();
@@ -261,26 +285,28 @@ impl Delivery {
         Ok(hold)
     }
 
-    fn isolate(&mut self, action: Action, error: &KafkaError) -> Result<(), Trouble> {
+    /// Who was refused: one of many, an entry, or what has nowhere else to go.
+    fn isolate(&mut self, action: Action, error: &KafkaError) -> Option<Hold> {
         let isolation = &mut self.isolation;
-        let Some(at) = isolation.at else { return Ok(()) };
         let alone = isolation.is_on() || action == Action::DeadLetterCandidate;
         if !alone {
             self.observe.metrics.isolation_runs.inc();
             // The one that failed on its way is not counted as read.
             isolation.left = self.ledger.window_entries().saturating_add(1);
-            return Ok(());
+            return None;
         }
-        if error.topic() == Some(&self.dead_letter_topic) {
-            return Err(Trouble::dead_letter(at, &error.to_string()));
+        match isolation.at {
+            Some(at) if error.topic() != Some(&self.dead_letter_topic) => {
+                isolation.refused.insert(at, error.to_string());
+                None
+            }
+            at => Some(Hold::dead_letter(at, error)),
         }
-        isolation.refused.insert(at, error.to_string());
-        Ok(())
     }
 
     /// Waits for the reports of all that was accepted, and gives back what they say of the failure.
-    fn collect_reports(&mut self) -> Option<KafkaError> {
-        let (deadline, observe) = (Instant::now() + REPORTS, Arc::clone(&self.observe));
+    fn collect_reports(&mut self, patience: Duration) -> Option<KafkaError> {
+        let (deadline, observe) = (Instant::now() + patience, Arc::clone(&self.observe));
         let Some((Sink::Kafka(sink), ledger, _)) = self.parts() else { return None };
         // The failure is known, and what is still to come of it changes nothing.
         while sink.publisher().in_flight() > 0 && Instant::now() < deadline && !interrupt::is_urgent() {
@@ -295,36 +321,23 @@ impl Delivery {
         self.ledger = Ledger::new(Window::default());
         self.isolation.at = None;
     }
-}
 
-/// What to wait for after this error; a wrong setting stays wrong.
-fn hold_for(error: &KafkaError) -> Result<Hold, PumpError> {
-    let reason = match (error, error.action()) {
-        (KafkaError::Setting { .. } | KafkaError::Client(_) | KafkaError::Bug(_), _) => {
-            return Err(PumpError::Kafka(error.clone()));
-        }
-        (KafkaError::Unreachable { .. }, _) | (_, Action::Absorbed) => Reason::Kafka,
-        (_, Action::Credentials) => Reason::Held(HoldReason::Credentials),
-        (_, Action::Hold(reason)) => Reason::Held(reason.into()),
-        _ => Reason::Kafka,
-    };
-    Ok(Hold::new(reason, error.to_string()))
+    /// What to wait for after this error. A setting that never worked stays wrong; one that did worked with other files.
+    fn hold_for(&self, error: &KafkaError) -> Result<Hold, PumpError> {
+        let reason = match (error, error.action()) {
+            (KafkaError::Setting { .. } | KafkaError::Client(_), _) if self.settings_worked => {
+                Reason::Held(HoldReason::Credentials)
+            }
+            (KafkaError::Setting { .. } | KafkaError::Client(_) | KafkaError::Bug(_), _) => {
+                return Err(PumpError::Kafka(error.clone()));
+            }
+            (_, Action::Credentials) => Reason::Held(HoldReason::Credentials),
+            (_, Action::Hold(reason)) => Reason::Held(reason.into()),
+            _ => Reason::Kafka,
+        };
+        Ok(Hold::new(reason, error.to_string()))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn silence_begins_anew_with_each_wait_and_each_report() {
-        let start = Instant::now();
-        let mut silence = Silence { reported: 0, since: start };
-        let mut lasts = |at: u64, since, reported| {
-            let waiting = Waiting { since: Duration::from_secs(since), in_flight: 1, reported };
-            silence.lasts(&waiting, start + Duration::from_secs(at)).as_secs()
-        };
-        assert_eq!([lasts(100, 1, 0), lasts(140, 41, 0)], [1, 41]);
-        assert_eq!([lasts(150, 51, 7), lasts(160, 61, 7)], [0, 10]);
-        assert_eq!(lasts(500, 2, 7), 2);
-    }
-}
+mod tests;

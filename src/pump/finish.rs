@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cassandra_commitlog::{SegmentId, SegmentName};
 use cassandra_progress::{Ending, Identity, Reapable, Sealed, SegmentRecord, SegmentState, Watermark};
 
-use super::hold::{Hold, Reason};
+use super::hold::{Hold, Proof, Reason};
 use super::{Pump, PumpError, Trouble};
 use crate::fault;
 use crate::keeper::Scan;
@@ -25,8 +25,8 @@ impl Pump {
     /// Collects acknowledgements, and takes them over into the records.
     pub(super) fn settle(&mut self) -> Result<(), Trouble> {
         fault::point("report.take").map_err(PumpError::Write)?;
-        if let Some((sink, ledger, _)) = self.delivery.parts() {
-            sink.settle(ledger)?;
+        if self.delivery.settle()? {
+            self.go_on(Proof::Acknowledged);
         }
         self.take_acknowledged()?;
         fault::point("report.taken").map_err(PumpError::Write)?;
@@ -50,6 +50,7 @@ impl Pump {
         {
             self.observe.metrics.end_to_end_latency.observe(seconds);
         }
+        self.count_acknowledged(watermark);
         if !self.options.acknowledges {
             return Ok(());
         }
@@ -65,6 +66,21 @@ impl Pump {
         record.acknowledge(watermark).map_err(PumpError::Record)?;
         self.dirty |= before != (record.acknowledged(), record.tally());
         self.finish_read(id)
+    }
+
+    /// Entries and dead letters count when they are acknowledged: each once, however often it is sent.
+    fn count_acknowledged(&mut self, watermark: &Watermark) {
+        let position = watermark.position();
+        let Some(reading) = self.readings.get_mut(&position.segment) else { return };
+        let (entries, dead_letters) = reading.acknowledged(position.offset, watermark.tally());
+        let counters = &self.observe.metrics.entries;
+        counters.published.inc_by(entries.published.into());
+        counters.not_cdc.inc_by(entries.not_cdc.into());
+        counters.filtered.inc_by(entries.filtered.into());
+        counters.dead_lettered.inc_by(entries.dead_lettered.into());
+        for reason in dead_letters {
+            self.observe.metrics.dead_letter_records.inc(reason);
+        }
     }
 
     /// Closes the account of a segment that is read and acknowledged to its end.
@@ -215,25 +231,28 @@ impl Pump {
     /// Sends gap records that Kafka does not have yet.
     pub(super) fn send_gaps(&mut self) -> Result<(), Trouble> {
         let Some(gaps) = &self.gaps else { return Ok(()) };
-        if !self.gaps_sent.is_empty() {
-            return Ok(());
-        }
         let unpublished = gaps.unpublished();
-        let Some((sink, ledger, _)) = self.delivery.parts() else { return Ok(()) };
+        let Some((sink, ledger, isolation)) = self.delivery.parts() else { return Ok(()) };
         for gap in unpublished {
+            if self.gaps_sent.contains_key(&gap.name) {
+                continue;
+            }
+            // No entry is to blame for it.
+            isolation.at = None;
             self.line.gap(&gap.gap.as_gap(), sink, ledger)?;
-            self.gaps_sent.push(gap.name);
+            if isolation.is_on() {
+                isolation.confirm(sink, ledger)?;
+            }
+            self.gaps_sent.insert(gap.name, ledger.opened());
         }
         Ok(())
     }
 
-    /// Marks gap records as published once nothing is outstanding that was sent with them.
+    /// Marks gap records as published once all runs are acknowledged that were opened before they were sent, or with them.
     fn settle_gaps(&mut self) -> Result<(), Trouble> {
         let Some(gaps) = &self.gaps else { return Ok(()) };
-        if self.delivery.ledger.outstanding() > 0 {
-            return Ok(());
-        }
-        for gap in self.gaps_sent.drain(..) {
+        let settled = self.delivery.ledger.settled();
+        for (gap, _) in self.gaps_sent.extract_if(.., |_, runs| *runs <= settled) {
             gaps.published(&gap).map_err(|error| PumpError::State("mark the gap record", gap.clone(), error))?;
         }
         Ok(())

@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::{LogOffset, SegmentName};
+use cassandra_commitlog::{LogOffset, Position, SegmentName};
 
 use super::reading::Reading;
+use crate::kafka::KafkaError;
 use crate::observe::HoldReason;
 use crate::walk::Damage;
 
@@ -40,6 +41,42 @@ pub(super) struct Hold {
     retry_at: Instant,
 }
 
+/// What shows that something stands in the way no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// All that may be read was read, and so many runs of it are not acknowledged.
+    Read { outstanding: usize },
+    /// Kafka has acknowledged what was read first.
+    Acknowledged,
+}
+
+impl Reason {
+    /// Whether it is over. That everything could be read again says nothing of Kafka, as long as it may be refused again:
+    /// the pause before the next try would never grow.
+    pub(super) fn ends_with(self, proof: Proof) -> bool {
+        match self {
+            Self::Kafka
+            | Self::Held(
+                HoldReason::Authorization
+                | HoldReason::Credentials
+                | HoldReason::MissingTopic
+                | HoldReason::DeadLetterTopic
+                | HoldReason::UnknownError,
+            ) => matches!(proof, Proof::Acknowledged | Proof::Read { outstanding: 0 }),
+            Self::Held(
+                HoldReason::Damage
+                | HoldReason::InvalidIndex
+                | HoldReason::UnknownVersion
+                | HoldReason::MissingKey
+                | HoldReason::CdcRaw
+                | HoldReason::Schema
+                | HoldReason::Account
+                | HoldReason::PartitionsChanged,
+            ) => matches!(proof, Proof::Read { .. }),
+        }
+    }
+}
+
 impl Hold {
     /// A stop, from now on.
     pub(super) fn new(reason: Reason, detail: String) -> Self {
@@ -51,6 +88,13 @@ impl Hold {
     pub(super) fn damaged(reading: &Reading, damage: &Damage) -> Self {
         let segment = &reading.segment;
         Self::new(Reason::Held(HoldReason::Damage), format!("{segment}: {damage}")).at(segment.name(), damage.from)
+    }
+
+    /// The dead-letter topic takes no dead letter of the entry there, or no gap record: nothing is skipped.
+    pub(super) fn dead_letter(entry: Option<Position>, error: &KafkaError) -> Self {
+        let what =
+            entry.map_or_else(|| "a gap record".to_owned(), |at| format!("the dead letter of the entry at {at}"));
+        Self::new(Reason::Held(HoldReason::DeadLetterTopic), format!("{what} is refused: {error}"))
     }
 
     /// The same, at a place.

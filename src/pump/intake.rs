@@ -11,7 +11,7 @@ use cassandra_commitlog::{
     Structure,
 };
 use cassandra_event::GapKind;
-use cassandra_progress::{Checkpoint, Ledger, Outcome, Refused};
+use cassandra_progress::{Checkpoint, Ledger, Refused};
 
 use super::delivery::Isolation;
 use super::hold::{Hold, Reason};
@@ -117,11 +117,9 @@ impl Intake<'_> {
             self.line.ask_written();
         }
         fault::point("send.entry").map_err(PumpError::Write)?;
-        let done = match self.isolation.refused(position) {
-            Some(detail) => {
-                let detail = detail.to_owned();
-                self.line.reject(&reading.segment, version, entry, &detail, self.sink, self.ledger)?
-            }
+        let refused = self.isolation.refused(position).map(str::to_owned);
+        let done = match &refused {
+            Some(detail) => self.line.reject(&reading.segment, version, entry, detail, self.sink, self.ledger)?,
             None => self.decode(reading, version, entry)?,
         };
         if let Some(written) = self.line.take_written() {
@@ -134,14 +132,13 @@ impl Intake<'_> {
             }
             let reason = rejected.reason();
             tracing::warn!(segment = %reading.segment, %position, reason, "dead-lettered: {rejected}");
-            self.observe.metrics.dead_letter_records.inc(reason);
+            reading.dead_letter(entry.end(), reason);
         }
         reading.count(entry.end(), done.outcome);
         *self.events += done.records as u64;
-        self.count(done.outcome);
-        if self.isolation.is_on() {
+        if refused.is_some() || self.isolation.is_on() {
             self.isolation.confirm(self.sink, self.ledger)?;
-            self.isolation.passed();
+            self.isolation.passed(position);
         }
         Ok(())
     }
@@ -204,17 +201,6 @@ impl Intake<'_> {
         if reading.is_newly_damaged(at) {
             self.observe.metrics.decode_errors.inc(error.structure.words());
         }
-    }
-
-    fn count(&self, outcome: Outcome) {
-        let entries = &self.observe.metrics.entries;
-        let counter = match outcome {
-            Outcome::Published => &entries.published,
-            Outcome::NotCdc => &entries.not_cdc,
-            Outcome::Filtered => &entries.filtered,
-            Outcome::DeadLettered => &entries.dead_lettered,
-        };
-        counter.inc();
     }
 
     /// Decodes with the schema of the place. A table or column that it lacks may be in the node's own by now; only what
@@ -286,14 +272,6 @@ fn no_answer(reading: &Reading, unknown: Option<&MutationError>, error: &anyhow:
 impl From<Hold> for Trouble {
     fn from(hold: Hold) -> Self {
         Self::Hold(hold)
-    }
-}
-
-impl Trouble {
-    /// The dead-letter topic takes no dead letter: nothing is skipped.
-    pub(super) fn dead_letter(position: Position, detail: &str) -> Self {
-        let detail = format!("the dead letter of the entry at {position} is refused: {detail}");
-        Hold::new(Reason::Held(HoldReason::DeadLetterTopic), detail).into()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns: what is known of a segment beyond its durable record: the place of the next section, what was framed, what was
 //! taken to the line. Does not own: the reading itself (`segment`), what is acknowledged (the record).
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cassandra_commitlog::{CdcIndex, LogOffset, SegmentName};
@@ -44,6 +45,10 @@ pub(super) struct Reading {
     pub(super) inode: u64,
     /// Damage that is counted already: a hold is tried again and again.
     damaged: Option<LogOffset>,
+    /// What the metrics count of it already.
+    counted: Tally,
+    /// Reasons of dead letters that are not acknowledged, by the ends of their entries.
+    dead_letters: BTreeMap<LogOffset, &'static str>,
     /// Whether anything behind its last marker was published.
     pub(super) early: bool,
     /// Why its account does not close. It stays so.
@@ -72,6 +77,8 @@ impl Reading {
             is_linked: false,
             inode: record.inode,
             damaged: None,
+            counted: record.tally(),
+            dead_letters: BTreeMap::new(),
             server_holds: true,
             since: Instant::now(),
         }
@@ -86,6 +93,7 @@ impl Reading {
         (self.end, self.done) = (None, None);
         if record.acknowledged() < self.read {
             self.begin_again();
+            self.dead_letters.clear();
             (self.read, self.tally) = (record.acknowledged(), record.tally());
         }
     }
@@ -154,6 +162,25 @@ impl Reading {
     pub(super) fn count(&mut self, end: LogOffset, outcome: Outcome) {
         self.read = end;
         self.tally.count(outcome);
+    }
+
+    /// An entry that went to the line became a dead letter.
+    pub(super) fn dead_letter(&mut self, end: LogOffset, reason: &'static str) {
+        self.dead_letters.insert(end, reason);
+    }
+
+    /// Entries up to `end` are acknowledged, with this account: what became of those that were not yet, and the reasons of
+    /// dead letters among them. What is read again after a failure is not acknowledged, and so counted only once.
+    pub(super) fn acknowledged(&mut self, end: LogOffset, tally: Tally) -> (Tally, Vec<&'static str>) {
+        let before = std::mem::replace(&mut self.counted, tally);
+        let new = Tally {
+            published: tally.published.saturating_sub(before.published),
+            not_cdc: tally.not_cdc.saturating_sub(before.not_cdc),
+            filtered: tally.filtered.saturating_sub(before.filtered),
+            dead_lettered: tally.dead_lettered.saturating_sub(before.dead_lettered),
+        };
+        let later = self.dead_letters.split_off(&LogOffset(end.0.saturating_add(1)));
+        (new, std::mem::replace(&mut self.dead_letters, later).into_values().collect())
     }
 
     /// The entries that the account must close on: those of the chain, and in `written` mode those published from behind

@@ -34,10 +34,6 @@ pub(super) struct Reporter {
     /// Bytes of `cdc_raw` at a moment, and the rate that followed.
     measured: Option<(Instant, u64)>,
     fill_rate: f64,
-    acknowledged: Option<Instant>,
-    reported: u64,
-    /// Records and bytes by topic that are counted already.
-    counted: HashMap<String, (u64, u64)>,
     limits: Limits,
 }
 
@@ -59,9 +55,6 @@ impl Reporter {
             since: Timestamp::now(),
             measured: None,
             fill_rate: 0.0,
-            acknowledged: None,
-            reported: 0,
-            counted: HashMap::new(),
             limits: Limits::default(),
         }
     }
@@ -101,7 +94,6 @@ impl Pump {
             return;
         }
         self.report.shown = Some(Instant::now());
-        self.count_published();
         self.observe.metrics.set_scanned(scan.number, &scan.counts);
         let kafka = self.kafka_status();
         let mut status = Status {
@@ -213,17 +205,13 @@ impl Pump {
             }
             complaint = publisher.last_event().map(|event| event.reason);
             connected = true;
-            let reported = publisher.reported();
-            if reported != self.report.reported {
-                (self.report.reported, self.report.acknowledged) = (reported, Some(Instant::now()));
-            }
         }
         self.observe.metrics.producer_queue_messages.set(in_flight);
         self.observe.metrics.producer_queue_bytes.set(bytes);
         Some(Kafka {
             connected,
             in_flight,
-            last_ack_age_seconds: self.report.acknowledged.map(|at| at.elapsed().as_secs_f64()),
+            last_ack_age_seconds: self.delivery.acknowledged().map(|at| at.elapsed().as_secs_f64()),
             last_error: last_error.or(complaint),
         })
     }
@@ -249,19 +237,6 @@ impl Pump {
             first_seen: Timestamp::from_second(record.first_seen).unwrap_or_default(),
             spool: view.is_some_and(|view| view.raw.is_none()),
             reason: held.map(|hold| hold.detail.clone()),
-        }
-    }
-
-    /// Takes over into the metrics what topics acknowledged since the last time.
-    fn count_published(&mut self) {
-        let Some(counts) = self.delivery.topic_counts(&self.line) else { return };
-        for (keyspace, table, topic, counts) in counts {
-            let counted = self.report.counted.entry(topic).or_default();
-            let (records, bytes) = (counts.records.saturating_sub(counted.0), counts.bytes.saturating_sub(counted.1));
-            if records > 0 {
-                self.observe.metrics.add_published(&keyspace, &table, records, bytes);
-            }
-            *counted = (counts.records, counts.bytes);
         }
     }
 }

@@ -45,7 +45,7 @@ impl Encoder {
         arena.extend_from_slice(letter.position.to_string().as_bytes());
         let key = key..arena.len();
         let start = arena.len();
-        let limit = self.settings.max_record_bytes;
+        let limit = self.dead_letter_limit();
         self.push_letter(letter, None, arena);
         if arena.len() - start + key.len() <= limit {
             records.push(Record::new(Record::NO_TABLE, &key, start..arena.len(), arena));

@@ -108,6 +108,8 @@ pub struct Encoder {
     pub(crate) settings: Settings,
     pub(crate) constants: Constants,
     plans: Plans,
+    /// What the dead-letter topic takes, bytes of key and value together.
+    dead_letter_limit: usize,
     scratch: Vec<u8>,
 }
 
@@ -120,7 +122,7 @@ impl Encoder {
     /// An encoder that has seen no table yet.
     pub fn new(settings: Settings) -> Self {
         let constants = Constants::new(&settings);
-        Self { settings, constants, plans: Plans::default(), scratch: Vec::new() }
+        Self { settings, constants, plans: Plans::default(), dead_letter_limit: usize::MAX, scratch: Vec::new() }
     }
 
     /// The settings that it was made with.
@@ -137,6 +139,23 @@ impl Encoder {
     /// Keyspace and table that [`Record::table`] stands for; nothing for [`Record::NO_TABLE`].
     pub fn table(&self, table: u32) -> Option<(&str, &str)> {
         self.plans.table(table)
+    }
+
+    /// How much the topic of [`Record::table`] takes, bytes of key and value together: from now on its records are split
+    /// there, if that is less than [`Settings::max_record_bytes`]. Says whether they were split elsewhere before.
+    pub fn set_record_limit(&mut self, table: u32, bytes: usize) -> bool {
+        let ours = self.settings.max_record_bytes;
+        let limit = match self.plans.plan_mut(table) {
+            Some(plan) => &mut plan.record_limit,
+            None => &mut self.dead_letter_limit,
+        };
+        let before = std::mem::replace(limit, bytes);
+        before.min(ours) != bytes.min(ours)
+    }
+
+    /// The largest dead letter, or chunk of one.
+    pub(crate) fn dead_letter_limit(&self) -> usize {
+        self.settings.max_record_bytes.min(self.dead_letter_limit)
     }
 
     /// Appends an update's keys and values to `arena`, and its records, never none, to `records`: in the order in which
@@ -231,12 +250,18 @@ impl Frame<'_> {
     pub(crate) fn record(&self, update: &PartitionUpdate<'_>, arena: &mut Vec<u8>, records: &mut Vec<Record>) {
         let start = arena.len();
         self.value(update, arena);
-        if arena.len() - start + self.key.len() <= self.settings.max_record_bytes {
+        if arena.len() - start + self.key.len() <= self.limit() {
             self.push(start, arena, records);
         } else {
             arena.truncate(start);
             split::split(self, update, arena, records);
         }
+    }
+
+    /// The largest record, key and value together.
+    #[inline]
+    pub(crate) fn limit(&self) -> usize {
+        self.settings.max_record_bytes.min(self.plan.record_limit)
     }
 
     /// Appends the event.

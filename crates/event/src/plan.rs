@@ -67,6 +67,8 @@ pub(crate) struct TablePlan {
     keyspace: String,
     name: String,
     topic: String,
+    /// What the topic takes, bytes of key and value together.
+    pub(crate) record_limit: usize,
     /// `,"keyspace":"shop","table":"orders","table_id":"…","key":`
     pub(crate) json: Vec<u8>,
     /// The same members as fields, but for the key.
@@ -92,6 +94,7 @@ impl TablePlan {
             keyspace: table.keyspace.clone(),
             name: table.name.clone(),
             topic: template.topic(&table.keyspace, &table.name),
+            record_limit: usize::MAX,
             json,
             proto,
             partition_key: plans(&table.partition_key, 9),
@@ -158,6 +161,11 @@ impl Plans {
         self.plans.get(index as usize).map(|plan| (plan.keyspace.as_str(), plan.name.as_str()))
     }
 
+    /// The plan at an index, to be changed.
+    pub(crate) fn plan_mut(&mut self, index: u32) -> Option<&mut TablePlan> {
+        self.plans.get_mut(index as usize)
+    }
+
     /// The plan for an update and its index, built or built anew where there is none that fits.
     #[inline]
     pub(crate) fn of(&mut self, update: &PartitionUpdate<'_>, template: &TopicTemplate) -> Option<(u32, &TablePlan)> {
@@ -184,7 +192,7 @@ impl Plans {
         match self.plans.get_mut(self.last as usize) {
             // Records that wait for their flush name their topic by this index.
             Some(slot) if slot.topic == plan.topic => {
-                *slot = plan;
+                *slot = TablePlan { record_limit: slot.record_limit, ..plan };
                 self.last
             }
             _ => self.add(table, template),

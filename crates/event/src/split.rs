@@ -159,7 +159,7 @@ impl<'a> Cutter<'_, 'a> {
     }
 
     fn keep_if_fits(&mut self, piece: Piece<'a>) -> bool {
-        let fits = self.size(&piece) <= self.frame.settings.max_record_bytes;
+        let fits = self.size(&piece) <= self.frame.limit();
         if fits {
             self.pieces.push(piece);
         }
@@ -214,7 +214,7 @@ impl<'a> Cutter<'_, 'a> {
         let later = RowPart::new(row, is_static, slice::from_ref(atom), false, false);
         let (path, value) = (self.update.bytes(cell.path), self.update.bytes(cell.value));
         let has_value = self.has_value(atom, &cell);
-        let limit = self.frame.settings.max_record_bytes;
+        let limit = self.frame.limit();
         let target = if has_value { ChunkOf::Value } else { ChunkOf::Path };
         let around = if has_value { self.around(&first, target) } else { self.size(&Piece::Row(first.clone())) };
         if !path.is_empty() && around > limit / 2 {
@@ -242,7 +242,7 @@ impl<'a> Cutter<'_, 'a> {
     }
 
     fn chunks(&mut self, first: &RowPart, later: &RowPart, target: ChunkOf, bytes: &'a [u8]) {
-        let room = self.frame.settings.max_record_bytes.saturating_sub(self.around(first, target));
+        let room = self.frame.limit().saturating_sub(self.around(first, target));
         let pieces = chunk_bytes(bytes, room, self.frame.settings.format);
         for (chunk, row) in pieces.zip(std::iter::once(first).chain(std::iter::repeat(later))) {
             self.pieces.push(Piece::Chunk(row.clone(), Chunk { target, ..chunk }));

@@ -324,3 +324,22 @@ fn what_multiplies_by_repetition_is_refused() {
         assert!(refused.is_err() && arena == b"before" && records.is_empty());
     }
 }
+
+#[test]
+fn records_keep_to_what_their_own_topic_takes() {
+    let owned = spec(vec![row(0, vec![one(0, live(&text(3 * LIMIT), 1))])]).own();
+    let expected = encode(limited(Format::Json), &owned);
+    let mut encoder = Encoder::new(settings(Format::Json));
+    let (mut arena, mut records) = (Vec::new(), Vec::new());
+    encoder.encode(&owned.update(), &common::source(), &mut arena, &mut records).unwrap();
+    assert_eq!(records.len(), 1);
+    let table = records[0].table;
+    assert!(!encoder.set_record_limit(table, usize::MAX), "more than the settings allow changes nothing");
+    assert!(encoder.set_record_limit(table, LIMIT) && !encoder.set_record_limit(table, LIMIT));
+    records.clear();
+    arena.clear();
+    encoder.encode(&owned.update(), &common::source(), &mut arena, &mut records).unwrap();
+    let values: Vec<&[u8]> = records.iter().map(|record| record.value_bytes(&arena)).collect();
+    assert_eq!(values, expected.values().collect::<Vec<_>>());
+    assert!(encoder.set_record_limit(table, usize::MAX), "the topic takes more again");
+}

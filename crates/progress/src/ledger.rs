@@ -226,6 +226,17 @@ impl Ledger {
         watermark.map(|watermark| watermark.position)
     }
 
+    /// How many runs were opened.
+    pub fn opened(&self) -> u64 {
+        self.next_run()
+    }
+
+    /// How many of the runs that were opened first are settled: once this is what [`Self::opened`] was, all runs of then
+    /// are.
+    pub fn settled(&self) -> u64 {
+        self.first
+    }
+
     /// Runs that were opened and not settled.
     pub fn outstanding(&self) -> usize {
         self.unfinished

@@ -17,7 +17,7 @@ use crate::catalog::timeline::Timeline;
 use crate::catalog::{self, Pulled};
 use crate::cdc_raw::CdcRaw;
 use crate::checkpoint::{CheckpointStore, Glance, StateDir, StateError};
-use crate::cli::{ConfigArgs, Run, SinkKind};
+use crate::cli::{Run, SinkKind};
 use crate::config::{Config, OnDamage, OnPartitionChange};
 use crate::exit::{Exit, Failure};
 use crate::gaps::{GapLog, GapRecord};
@@ -90,7 +90,7 @@ pub(super) fn pump(
         acknowledges,
     };
     let mut pump = match sink(arguments)? {
-        None => Pump::to_kafka(parts, options, kafka(&arguments.config, current), partitions),
+        None => Pump::to_kafka(parts, options, kafka(current), partitions),
         Some(sink) => Pump::to_sink(parts, options, sink),
     };
     pump.set_limits(Limits {
@@ -324,13 +324,10 @@ fn spool_failure(error: SpoolError) -> Failure {
 }
 
 /// Settings of each new producer: as the configuration is then, with files of credentials as they are then.
-fn kafka(arguments: &ConfigArgs, current: &Current) -> MakeSettings {
-    let (arguments, current) = (arguments.clone(), Arc::clone(current));
+fn kafka(current: &Current) -> MakeSettings {
+    let current = Arc::clone(current);
     Box::new(move || {
-        let mut settings = current.lock().unwrap_or_else(PoisonError::into_inner).kafka.settings.clone();
-        if let Ok(fresh) = Config::load(&arguments) {
-            settings.properties = fresh.config.kafka.settings.properties;
-        }
+        let settings = current.lock().unwrap_or_else(PoisonError::into_inner).kafka.settings_now()?;
         Ok(KafkaSettings { lookup_timeout: LOOKUP, topic_limits: has_topic_limits(), ..settings })
     })
 }
@@ -362,6 +359,7 @@ fn sink(arguments: &Run) -> Result<Option<Sink>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::ConfigArgs;
 
     #[test]
     fn a_gap_is_counted_once_it_is_on_record_and_once_only() {
