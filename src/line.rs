@@ -4,6 +4,8 @@
 //! each is decoded with the schema of its place. Does not own: where entries come from (`walk`), where records go
 //! (`sink`), what is done (`progress`), the schema's changes (`catalog::timeline`).
 
+mod done;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -12,9 +14,10 @@ use cassandra_commitlog::{
     Decoder, Entry, FormatVersion, LogOffset, MutationError, PartitionUpdate, Position, RowChange, Schema, SegmentId,
     SegmentName, SystemSchema, TableId, system_table,
 };
-use cassandra_event::{DeadLetter, Encoder, Gap, Record, Source, TooLarge};
+use cassandra_event::{DeadLetter, Encoder, Gap, Record, Source};
 use cassandra_progress::{Ledger, Outcome};
 
+pub use self::done::{Done, Rejected};
 use crate::catalog::timeline::Timeline;
 use crate::filter::{Range, Tables, newest_timestamp};
 use crate::observe;
@@ -72,63 +75,6 @@ impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file_name)
     }
-}
-
-/// Why an entry is dead-lettered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
-    /// It, or the rest of it, could not be decoded.
-    #[error(transparent)]
-    Undecodable(#[from] MutationError),
-    /// Its events would take more than may be.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// Kafka does not take its events.
-    #[error("Kafka refuses its events: {0}")]
-    Refused(String),
-}
-
-impl Rejected {
-    /// The reasons beside [`MutationError::REASONS`].
-    const OWN_REASONS: [&'static str; 2] = ["too-large", "refused"];
-
-    /// All reasons.
-    pub fn reasons() -> impl Iterator<Item = &'static str> {
-        MutationError::REASONS.into_iter().chain(Self::OWN_REASONS)
-    }
-
-    /// The reason in one word, for dead letters and metrics.
-    pub fn reason(&self) -> &'static str {
-        let [too_large, refused] = Self::OWN_REASONS;
-        match self {
-            Self::Undecodable(error) => error.reason(),
-            Self::TooLarge(_) => too_large,
-            Self::Refused(_) => refused,
-        }
-    }
-
-    /// What a newer schema may know.
-    fn unknown(&self) -> Option<&MutationError> {
-        match self {
-            Self::Undecodable(unknown @ (MutationError::UnknownTable { .. } | MutationError::UnknownColumn { .. })) => {
-                Some(unknown)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// What became of an entry, and why, where it could not be decoded.
-#[derive(Debug)]
-pub struct Done {
-    /// Its one outcome.
-    pub outcome: Outcome,
-    /// What kept it, or the rest of it, from becoming events.
-    pub rejected: Option<Rejected>,
-    /// Records made of it.
-    pub records: usize,
-    /// Whether what follows is decoded with another schema.
-    pub schema_changed: bool,
 }
 
 /// Decoder and encoder, and the schema that they work with.
@@ -317,22 +263,27 @@ impl Line {
     ) -> Result<Option<Done>, SinkError> {
         let position = Position { segment: segment.name.id, offset: entry.end() };
         self.take_schema();
-        let start = sink.arena().len();
         let source = Source { segment: &segment.file_name, position };
-        let mut changes = Vec::new();
-        let (mut outcome, mut rejected) = self.updates(version, entry, &source, sink.arena(), &mut changes);
-        let schema_changed = self.follow(position, changes);
-        if may_retry && let Some(unknown) = rejected.as_ref().and_then(Rejected::unknown) {
+        let mut schema_changed = false;
+        let (outcome, rejected) = loop {
+            // Asked for once: what is encoded is valid until it is asked for again.
+            let arena = sink.arena();
+            let start = arena.len();
+            let mut changes = Vec::new();
+            let (outcome, rejected) = self.updates(version, entry, &source, arena, &mut changes);
+            schema_changed |= self.follow(position, changes);
+            if may_retry && let Some(unknown) = rejected.as_ref().and_then(Rejected::unknown) {
+                arena.truncate(start);
+                self.unknown = Some(unknown.clone());
+                return Ok(None);
+            }
+            self.dead_letter(rejected.as_ref(), entry, version, &source, arena);
+            if !sink.look_up(&mut self.encoder, &self.records)? {
+                break (outcome, rejected);
+            }
+            // Their topics take less than was thought.
             sink.arena().truncate(start);
-            self.unknown = Some(unknown.clone());
-            return Ok(None);
-        }
-        self.dead_letter(rejected.as_ref(), entry, version, &source, sink.arena());
-        while sink.look_up(&mut self.encoder, &self.records)? {
-            sink.arena().truncate(start);
-            (outcome, rejected) = self.updates(version, entry, &source, sink.arena(), &mut Vec::new());
-            self.dead_letter(rejected.as_ref(), entry, version, &source, sink.arena());
-        }
+        };
         self.send(position, outcome, sink, ledger)?;
         Ok(Some(Done { outcome, rejected, records: self.records.len(), schema_changed }))
     }

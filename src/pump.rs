@@ -15,44 +15,44 @@ mod delivery;
 mod finish;
 mod hold;
 mod intake;
+mod order;
 mod partitions;
 mod reading;
 mod report;
 mod schema;
 mod segment;
+mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cassandra_commitlog::{LogOffset, Plaintext, Position, SegmentId, SegmentName};
-use cassandra_progress::{Checkpoint, Refused, SaveError, SegmentRecord, SegmentState, Totals};
-use thiserror::Error;
+use cassandra_progress::{Checkpoint, SegmentRecord, SegmentState, Totals};
 
 use self::delivery::Delivery;
 pub use self::delivery::MakeSettings;
-use self::hold::{Hold, Proof, Reason};
+use self::hold::{Hold, Reason};
 use self::intake::{Intake, Probe};
 pub use self::partitions::Partitions;
 use self::reading::Reading;
 pub use self::report::Limits;
 pub use self::schema::{SchemaSource, pull};
+pub use self::trouble::PumpError;
+use self::trouble::Trouble;
 use crate::catalog::cql::Contact;
-use crate::cdc_raw::Index;
-use crate::checkpoint::{CheckpointStore, StateError};
+use crate::checkpoint::CheckpointStore;
 use crate::filter::Tables;
 use crate::gaps::GapLog;
 use crate::interrupt;
-use crate::kafka::KafkaError;
 use crate::keeper::{Keeper, Scan, View};
 use crate::keys::KeySource;
-use crate::lifecycle::{self, Extent, ReadTo};
+use crate::lifecycle::ReadTo;
 use crate::line::Line;
 use crate::mapped::Access;
 use crate::observe::{HoldReason, Identity, Observe, Part};
-use crate::sink::{Sink, SinkError};
+use crate::sink::Sink;
 use crate::spool;
 
 /// The longest wait for a scan.
@@ -61,64 +61,12 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The longest wait while something is on its way to Kafka.
 const DELIVERING: Duration = Duration::from_millis(10);
 
-/// How long is read at a stretch before what is acknowledged is taken over, saved and deleted.
-const SLICE: Duration = Duration::from_millis(250);
-
 /// How long the open end of a segment is followed before everything else has its turn.
 const FOLLOW: Duration = Duration::from_millis(50);
 
 /// Pauses between two looks at an open end: the shortest behind an entry, longer and longer while nothing comes.
 const GLANCE: Duration = Duration::from_micros(200);
 const LONGEST_GLANCE: Duration = Duration::from_millis(4);
-
-/// Why the agent can't go on at all. Nothing is lost: what was not acknowledged is read again by its next life.
-#[derive(Debug, Error)]
-pub enum PumpError {
-    /// Kafka, with settings that can't work.
-    #[error(transparent)]
-    Kafka(KafkaError),
-    /// The output of another sink.
-    #[error("write events")]
-    Write(#[source] io::Error),
-    /// A file of `cdc_raw`.
-    #[error("{0}")]
-    Raw(String, #[source] io::Error),
-    /// The checkpoint.
-    #[error(transparent)]
-    Save(SaveError<StateError>),
-    /// Another file of the state directory.
-    #[error("{0} {1}")]
-    State(&'static str, String, #[source] io::Error),
-    /// The record of a segment contradicts what was read.
-    #[error(transparent)]
-    Record(Refused),
-}
-
-/// What stops a turn.
-enum Trouble {
-    /// The way out of the agent.
-    Sink(SinkError),
-    /// A stop at a position.
-    Hold(Hold),
-    /// A segment begins with another entry than the one that is recorded under its name.
-    Collision(SegmentName),
-    /// A segment's header names another one than its file name.
-    Misnamed(SegmentName, String),
-    /// The end.
-    Fatal(PumpError),
-}
-
-impl From<SinkError> for Trouble {
-    fn from(error: SinkError) -> Self {
-        Self::Sink(error)
-    }
-}
-
-impl From<PumpError> for Trouble {
-    fn from(error: PumpError) -> Self {
-        Self::Fatal(error)
-    }
-}
 
 /// How the pump works.
 #[derive(Debug, Clone, Copy)]
@@ -445,196 +393,11 @@ impl Pump {
         self.save()
     }
 
-    /// Takes a step. Trouble in it does not end the agent: it is met.
-    fn attempt(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Trouble>) -> Result<(), PumpError> {
-        match step(self) {
-            Ok(()) => Ok(()),
-            Err(trouble) => self.meet(trouble),
-        }
-    }
-
-    fn meet(&mut self, trouble: Trouble) -> Result<(), PumpError> {
-        match trouble {
-            Trouble::Fatal(error) => Err(error),
-            Trouble::Sink(SinkError::Write(error)) => Err(PumpError::Write(error)),
-            Trouble::Sink(SinkError::Kafka(error)) => match self.delivery.recover(error) {
-                Ok(hold) => {
-                    self.go_back()?;
-                    hold.map_or(Ok(()), |hold| {
-                        self.stop_at(hold);
-                        Ok(())
-                    })
-                }
-                Err(trouble) => {
-                    self.go_back()?;
-                    self.meet(trouble)
-                }
-            },
-            Trouble::Hold(hold) => {
-                self.stop_at(hold);
-                Ok(())
-            }
-            Trouble::Collision(name) => {
-                // Acknowledgements on their way are of the other segment: they must not count for this one.
-                self.meet(Trouble::Sink(KafkaError::Interrupted.into()))?;
-                self.replace(name)
-            }
-            Trouble::Misnamed(name, detail) => {
-                tracing::error!(segment = %name, "set aside, neither read nor deleted: {detail}");
-                let mut records = self.checkpoint.segments.iter_mut();
-                if let Some(record) = records.find(|record| record.identity().segment == name.id) {
-                    record.quarantine();
-                    self.dirty = true;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Goes back to what is acknowledged: everything behind it is read again.
-    fn go_back(&mut self) -> Result<(), PumpError> {
-        if let Err(Trouble::Fatal(error)) = self.take_acknowledged() {
-            return Err(error);
-        }
-        self.delivery.forget();
-        self.read_of = None;
-        self.gaps_sent.clear();
-        self.probe = None;
-        for record in &self.checkpoint.segments {
-            if let Some(reading) = self.readings.get_mut(&record.identity().segment) {
-                reading.restart(record);
-            }
-        }
-        self.rewind_schema();
-        Ok(())
-    }
-
-    /// The schema as it was where reading goes on.
-    fn rewind_schema(&mut self) {
-        let open = self.checkpoint.segments.iter().filter(|record| record.state() == SegmentState::Reading);
-        let again: HashMap<_, _> = open.map(|record| (record.identity().segment, record.acknowledged())).collect();
-        self.line.rewind_schema(|segment| again.get(&segment).copied());
-    }
-
-    /// The first place where reading goes on behind what is acknowledged.
-    fn place(&self) -> Option<(SegmentId, LogOffset)> {
-        let open = |record: &&SegmentRecord| record.state() == SegmentState::Reading;
-        let record = self.checkpoint.segments.iter().find(open)?;
-        Some((record.identity().segment, record.acknowledged()))
-    }
-
-    /// The segments in the order in which they are read.
-    fn order(&self) -> Vec<SegmentId> {
-        self.checkpoint.segments.iter().map(|record| record.identity().segment).collect()
-    }
-
-    fn stop_at(&mut self, mut hold: Hold) {
-        if let Some(before) = &self.hold {
-            hold.follow(before);
-        }
-        let is_new = self.hold.as_ref().is_none_or(|before| before.reason != hold.reason);
-        if is_new {
-            match hold.reason {
-                Reason::Held(reason) => {
-                    tracing::error!("held: {}; {}", hold.detail, reason.next_action());
-                }
-                Reason::Kafka => tracing::warn!("waiting for Kafka: {}", hold.detail),
-            }
-        }
-        (self.hold, self.read_of) = (Some(hold), None);
-    }
-
     /// What the node said of its schema without a reason.
     fn take_news(&mut self) {
         if let Some(pulled) = self.schema.news() {
             self.line.merge_schema(&pulled.schema, pulled.at_micros);
         }
-    }
-
-    /// Reads every segment as far as it may be read, in order, until it is the others' turn.
-    fn read(&mut self, scan: &Scan) -> Result<(), Trouble> {
-        if self.read_of == Some(scan.number) && !self.paused {
-            return Ok(());
-        }
-        (self.slice, self.paused, self.at_end) = (Instant::now() + SLICE, false, None);
-        let before = self.events;
-        let views = self.in_order(scan);
-        let read_to = self.options.read_to;
-        let sightings: Vec<_> = views
-            .iter()
-            .filter_map(|view| Some(self.readings.get(&view.name.id)?.sighting(view.name, read_to)))
-            .collect();
-        let mut is_written = false;
-        for (at, (view, extent)) in views.iter().zip(lifecycle::extents(&sightings)).enumerate() {
-            if interrupt::came() {
-                break;
-            }
-            check_version(scan, Some(view.name.id))?;
-            self.check_index(view)?;
-            self.read_segment(view, extent)?;
-            if self.paused {
-                // It may not have come to the place of the hold.
-                let is_past = self.hold.as_ref().is_some_and(|hold| self.is_past(hold));
-                if is_past && self.events != before {
-                    self.go_on(Proof::Read { outstanding: self.delivery.ledger.outstanding() });
-                }
-                return Ok(());
-            }
-            if !extent.may_be_passed() {
-                self.reach_end(view, views.get(at + 1), extent);
-                is_written = view.server_holds();
-                break;
-            }
-        }
-        if !is_written {
-            check_version(scan, None)?;
-        }
-        self.read_of = Some(scan.number);
-        self.go_on(Proof::Read { outstanding: self.delivery.ledger.outstanding() });
-        Ok(())
-    }
-
-    /// Whether reading has come past the place of a hold.
-    fn is_past(&self, hold: &Hold) -> bool {
-        let Some((name, position)) = hold.segment.zip(hold.position) else { return true };
-        self.readings.get(&name.id).is_none_or(|reading| reading.read > position)
-    }
-
-    /// Takes the hold away if this shows that it is over.
-    fn go_on(&mut self, proof: Proof) {
-        if let Some(hold) = self.hold.take_if(|hold| hold.reason.ends_with(proof)) {
-            tracing::info!("goes on: {}", hold.detail);
-        }
-    }
-
-    /// Where reading stands in the segment that is being written.
-    fn reach_end(&mut self, view: &View, next: Option<&View>, extent: Extent) {
-        if extent == Extent::Visible {
-            self.at_end = Some(view.clone());
-            let has_section = next.is_some_and(|next| self.has_section(next) == Some(true));
-            if let Some(reading) = next.and_then(|next| self.readings.get_mut(&next.name.id)) {
-                reading.has_section |= has_section;
-            }
-        }
-    }
-
-    /// The segments of a scan that are not set aside, in the order of their records.
-    fn in_order(&self, scan: &Scan) -> Vec<View> {
-        let by_id: BTreeMap<SegmentId, &View> = scan.segments.iter().map(|view| (view.name.id, view)).collect();
-        let records = self.checkpoint.segments.iter().filter(|record| record.state() != SegmentState::Quarantined);
-        records
-            .filter(|record| self.readings.contains_key(&record.identity().segment))
-            .filter_map(|record| by_id.get(&record.identity().segment).map(|view| (*view).clone()))
-            .collect()
-    }
-
-    fn check_index(&self, view: &View) -> Result<(), Trouble> {
-        if !matches!(view.index, Index::Invalid { .. }) {
-            return Ok(());
-        }
-        let read = self.readings.get(&view.name.id).map_or(LogOffset(0), |reading| reading.read);
-        let detail = format!("the index of {} holds no number", view.name);
-        Err(Hold::new(Reason::Held(HoldReason::InvalidIndex), detail).at(view.name, read).into())
     }
 
     /// What an entry passes through, and the readings beside it.
@@ -655,16 +418,5 @@ impl Pump {
             probe: &mut self.probe,
         };
         Ok((intake, &mut self.readings))
-    }
-}
-
-/// Whether a segment that this release can't read comes before this one, or at all: what follows it waits for it.
-fn check_version(scan: &Scan, before: Option<SegmentId>) -> Result<(), Trouble> {
-    match scan.unknown.first().filter(|unknown| before.is_none_or(|before| unknown.id < before)) {
-        Some(unknown) => {
-            let detail = format!("{} has a commit-log version that this release does not read", unknown.name);
-            Err(Hold::new(Reason::Held(HoldReason::UnknownVersion), detail).into())
-        }
-        None => Ok(()),
     }
 }
