@@ -39,6 +39,7 @@ pub use self::examine::{TopicFacts, examine};
 pub use self::reports::ClientEvent;
 use self::reports::{Context, Finished, ReportThread, Reports};
 use self::runs::{BucketId, Runs};
+use self::sending::Silence;
 pub use self::settings::{KafkaSettings, TopicCreation, is_secret};
 
 /// How often whoever waits for room is asked whether to go on waiting.
@@ -123,8 +124,7 @@ pub struct Publisher {
     on_delivered: Option<OnDelivered>,
     /// When a run was acknowledged last.
     acknowledged: Option<Instant>,
-    /// Records reported, and when there were first so many, or nothing was in flight.
-    quiet: (u64, Instant),
+    silence: Silence,
 }
 
 impl Publisher {
@@ -158,7 +158,7 @@ impl Publisher {
             on_wait: None,
             on_delivered: None,
             acknowledged: None,
-            quiet: (0, Instant::now()),
+            silence: Silence::after(0),
         };
         publisher.await_broker()?;
         Ok(publisher)
@@ -301,7 +301,7 @@ impl Publisher {
             self.fail(KafkaError::Fatal { code, reason });
         }
         // A failure is kept.
-        drop(self.look_at_login());
+        drop(self.look_at_silence());
         match &self.failure {
             Some(failure) => Err(failure.clone()),
             None => Ok(settled),

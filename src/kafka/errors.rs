@@ -240,6 +240,12 @@ pub enum KafkaError {
         /// librdkafka's own words.
         reason: String,
     },
+    /// Nothing was reported for long, while a broker answers, or for very long.
+    #[error("Kafka has reported nothing for {} s; a new producer is made", lasts.as_secs())]
+    Silent {
+        /// For how long.
+        lasts: Duration,
+    },
     /// Waiting for room was broken off by whoever was asked. What is left in the arena will not be sent.
     #[error("waiting for Kafka was broken off")]
     Interrupted,
@@ -264,6 +270,7 @@ impl KafkaError {
             Self::Credentials { .. } => "Credentials".to_owned(),
             Self::MissingTopic { .. } => "MissingTopic".to_owned(),
             Self::TooLarge { .. } => "TooLarge".to_owned(),
+            Self::Silent { .. } => "Silent".to_owned(),
             Self::Interrupted => "Interrupted".to_owned(),
             Self::Bug(_) => "Bug".to_owned(),
         }
@@ -282,6 +289,7 @@ impl KafkaError {
             | Self::Unreachable { .. }
             | Self::Credentials { .. }
             | Self::Fatal { .. }
+            | Self::Silent { .. }
             | Self::Interrupted
             | Self::Bug(_) => None,
         }
@@ -299,7 +307,7 @@ impl KafkaError {
             Self::TooLarge { .. } => Action::DeadLetterCandidate,
             Self::Send { code, .. } => classify(Place::Send, *code),
             Self::Report { code, .. } => classify(Place::Report, *code),
-            Self::Fatal { .. } => Action::Fatal,
+            Self::Fatal { .. } | Self::Silent { .. } => Action::Fatal,
             Self::Interrupted => Action::Rewind,
         }
     }

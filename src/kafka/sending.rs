@@ -19,6 +19,24 @@ use super::{ASK, Publisher, Sent, TopicCounts, TopicId, Waiting};
 /// has reported them.
 const FREEING: Duration = Duration::from_millis(20);
 
+/// A time without reports.
+#[derive(Debug)]
+pub(super) struct Silence {
+    /// The count of reports before it.
+    reported: u64,
+    since: Instant,
+    /// When the brokers were asked last, and whether one answered.
+    asked: Option<Instant>,
+    answered: bool,
+}
+
+impl Silence {
+    /// It begins behind so many reports.
+    pub(super) fn after(reported: u64) -> Self {
+        Self { reported, since: Instant::now(), asked: None, answered: false }
+    }
+}
+
 impl Publisher {
     /// A ticket for a run that begins. At the limit of the window the oldest run may be one of ours that still waits:
     /// everything is handed over first.
@@ -147,32 +165,39 @@ impl Publisher {
         if self.ask(started).is_break() {
             return Err(self.fail(KafkaError::Interrupted));
         }
-        self.look_at_login()
+        self.look_at_silence()
     }
 
     pub(super) fn refused(&self, refusal: ClientEvent) -> KafkaError {
         KafkaError::Credentials { bootstrap: self.settings.bootstrap.clone(), detail: refusal.reason }
     }
 
-    /// A login that brokers refuse is tried again for ever, with the password and the certificate of the beginning: after
-    /// a while without reports that is a failure, so that a new producer reads them anew.
-    pub(super) fn look_at_login(&mut self) -> Result<(), KafkaError> {
+    /// A producer tries for ever: with the password and the certificate of the beginning, and now and then without ever
+    /// finding back to a broker that answers others. After a while without reports either is a failure, so that a new
+    /// producer begins anew.
+    pub(super) fn look_at_silence(&mut self) -> Result<(), KafkaError> {
         let reported = self.reports.reported();
-        let (before, since) = self.quiet;
-        if reported != before || self.in_flight() == 0 {
-            self.quiet = (reported, Instant::now());
+        if reported != self.silence.reported || self.in_flight() == 0 {
+            self.silence = Silence::after(reported);
             return Ok(());
         }
-        if since.elapsed() < self.settings.login_patience {
+        let (lasts, patience) = (self.silence.since.elapsed(), self.settings.patience);
+        if lasts < patience || self.failure.is_some() {
             return Ok(());
         }
-        match self.reports.last_refusal().filter(|refusal| refusal.at >= since) {
-            Some(refusal) => {
-                let error = self.refused(refusal);
-                Err(self.fail(error))
-            }
-            None => Ok(()),
+        if let Some(refusal) = self.reports.last_refusal().filter(|refusal| refusal.at >= self.silence.since) {
+            let error = self.refused(refusal);
+            return Err(self.fail(error));
         }
+        if self.silence.asked.is_some_and(|asked| asked.elapsed() < patience / 3) {
+            return Ok(());
+        }
+        let (answered, answers) = (self.silence.answered, self.answers());
+        (self.silence.asked, self.silence.answered) = (Some(Instant::now()), answers);
+        if answered && answers || lasts >= patience * 4 {
+            return Err(self.fail(KafkaError::Silent { lasts }));
+        }
+        Ok(())
     }
 
     pub(super) fn ask(&mut self, started: Instant) -> ControlFlow<()> {

@@ -48,8 +48,8 @@ pub struct KafkaSettings {
     pub topic_limits: bool,
     /// How long a look at metadata, or the creation of a topic, may take.
     pub lookup_timeout: Duration,
-    /// How long nothing may be reported while brokers refuse the login.
-    pub login_patience: Duration,
+    /// How long nothing may be reported, while something is on its way, before it is asked why.
+    pub patience: Duration,
     /// Properties for librdkafka, as typed.
     pub properties: BTreeMap<String, String>,
 }
@@ -68,7 +68,7 @@ impl Default for KafkaSettings {
             pinned: BTreeMap::new(),
             topic_limits: true,
             lookup_timeout: Duration::from_secs(10),
-            login_patience: Duration::from_secs(30),
+            patience: Duration::from_secs(30),
             properties: BTreeMap::new(),
         }
     }

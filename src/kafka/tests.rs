@@ -534,7 +534,7 @@ fn complain(publisher: &Publisher, code: rdkafka::error::RDKafkaErrorCode) {
 fn a_login_that_is_refused_while_nothing_is_reported_is_a_failure() {
     use rdkafka::error::RDKafkaErrorCode as Code;
     let mock = mock(&[("t", 1)]);
-    let settings = KafkaSettings { login_patience: Duration::from_millis(50), ..settings(&mock) };
+    let settings = KafkaSettings { patience: Duration::from_millis(50), ..settings(&mock) };
     let mut publisher = Publisher::connect(&settings).unwrap();
     let topic = publisher.topic("t").unwrap();
     let mut ledger = ledger();
@@ -556,14 +556,39 @@ fn a_login_that_is_refused_while_nothing_is_reported_is_a_failure() {
 }
 
 #[test]
+fn a_producer_that_is_silent_while_a_broker_answers_is_a_failure() {
+    let mock = mock(&[("t", 1)]);
+    let settings = KafkaSettings { patience: Duration::from_millis(300), ..settings(&mock) };
+    let mut publisher = Publisher::connect(&settings).unwrap();
+    let topic = publisher.topic("t").unwrap();
+    let mut ledger = ledger();
+    // Refused in a way that is tried again for ever; metadata is answered all the time.
+    mock.request_errors(RDKafkaApiKey::Produce, &[Err_::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 1000]);
+    push(&mut publisher, &mut ledger, topic, 0, 1).unwrap();
+    let failure = publisher.drain(&mut ledger, Duration::from_secs(4)).unwrap_err();
+    assert!(matches!(failure, KafkaError::Silent { .. }), "{failure}");
+    assert_eq!(failure.action(), Action::Fatal);
+}
+
+#[test]
+fn a_producer_whose_brokers_are_away_is_given_time_and_then_made_anew() {
+    let mock = mock(&[("t", 1)]);
+    let settings = KafkaSettings { patience: Duration::from_millis(300), ..settings(&mock) };
+    let mut publisher = Publisher::connect(&settings).unwrap();
+    let topic = publisher.topic("t").unwrap();
+    let mut ledger = ledger();
+    mock.broker_down(-1).unwrap();
+    push(&mut publisher, &mut ledger, topic, 0, 1).unwrap();
+    let failure = publisher.drain(&mut ledger, Duration::from_secs(4)).unwrap_err();
+    let KafkaError::Silent { lasts } = failure else { panic!("{failure}") };
+    assert!(lasts >= settings.patience * 4, "{lasts:?}");
+}
+
+#[test]
 fn a_full_queue_is_not_waited_for_while_the_login_is_refused() {
     let mock = mock(&[("t", 1)]);
-    let settings = KafkaSettings {
-        login_patience: Duration::from_millis(50),
-        queue_messages: 10,
-        run_records: 5,
-        ..settings(&mock)
-    };
+    let settings =
+        KafkaSettings { patience: Duration::from_millis(50), queue_messages: 10, run_records: 5, ..settings(&mock) };
     let mut publisher = Publisher::connect(&settings).unwrap();
     let topic = publisher.topic("t").unwrap();
     let mut ledger = ledger();

@@ -251,8 +251,9 @@ impl Delivery {
     /// Says what to wait for before that.
     pub(super) fn recover(&mut self, error: KafkaError) -> Result<Option<Hold>, Trouble> {
         // A refused batch makes the producer fatal, and a send may tell of that before the report tells of the cause.
-        // Nobody reports to who is not let in.
-        let patience = if error.action() == Action::Credentials { Duration::ZERO } else { REPORTS };
+        // Nobody reports to who is not let in, or was not heard for long.
+        let is_deaf = error.action() == Action::Credentials || matches!(error, KafkaError::Silent { .. });
+        let patience = if is_deaf { Duration::ZERO } else { REPORTS };
         let told = self.collect_reports(patience).filter(|told| told.action().rank() > error.action().rank());
         self.count();
         let error = told.unwrap_or(error);

@@ -11,9 +11,10 @@ use crate::kafka::KafkaError;
 use crate::observe::HoldReason;
 use crate::walk::Damage;
 
-/// The first pause between two tries, and the longest.
+/// The first pause between two tries, and the longest. Whoever waits for Kafka looks more often: it comes back by itself.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_FOR_KAFKA: Duration = Duration::from_secs(10);
 
 /// What stands in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +117,8 @@ impl Hold {
     pub(super) fn follow(&mut self, before: &Self) {
         if before.reason == self.reason && before.segment == self.segment {
             self.since = before.since;
-            self.pause = before.pause.saturating_mul(2).min(LONGEST_PAUSE);
+            let longest = if self.reason == Reason::Kafka { LONGEST_FOR_KAFKA } else { LONGEST_PAUSE };
+            self.pause = before.pause.saturating_mul(2).min(longest);
             self.retry_at = Instant::now() + self.pause;
         }
     }
