@@ -194,7 +194,7 @@ impl Publisher {
         }
         let (answered, answers) = (self.silence.answered, self.answers());
         (self.silence.asked, self.silence.answered) = (Some(Instant::now()), answers);
-        if answered && answers || lasts >= patience * 4 {
+        if answered && answers || lasts >= patience * 2 {
             return Err(self.fail(KafkaError::Silent { lasts }));
         }
         Ok(())

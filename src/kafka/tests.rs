@@ -581,7 +581,7 @@ fn a_producer_whose_brokers_are_away_is_given_time_and_then_made_anew() {
     push(&mut publisher, &mut ledger, topic, 0, 1).unwrap();
     let failure = publisher.drain(&mut ledger, Duration::from_secs(4)).unwrap_err();
     let KafkaError::Silent { lasts } = failure else { panic!("{failure}") };
-    assert!(lasts >= settings.patience * 4, "{lasts:?}");
+    assert!(lasts >= settings.patience * 2, "{lasts:?}");
 }
 
 #[test]
