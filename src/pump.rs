@@ -1,6 +1,7 @@
 //! The loop: plan, read, send, settle, save, reap, wait.
 //!
-//! Owns: the order of the steps, and what follows from trouble in any of them. Does not own: the steps themselves.
+//! Owns: the order of the steps, and the waits between turns. Does not own: the steps themselves, what follows from
+//! trouble in any of them (`trouble`).
 //!
 //! ```text
 //! keeper's scan ─ census: records of segments ─ lifecycle: how far each may be read

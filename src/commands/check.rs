@@ -1,7 +1,8 @@
 //! `check`: a look at everything that the service needs.
 //!
 //! Owns: the findings, and how they are printed. Does not own: what is looked at (the modules below). Nothing is
-//! changed: the one thing that is made is a link in the spool's directory, and it is gone before the next look.
+//! changed: the one thing that is made is a link in the spool's directory, or where that will be, and it is gone before
+//! the next look.
 
 use std::fmt::{self, Write as _};
 

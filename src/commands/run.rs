@@ -1,7 +1,7 @@
 //! `run`: the service.
 //!
-//! Owns: putting the parts together from the configuration, the loop's life from start to drain, reload. Does not own:
-//! what a turn does (`pump`).
+//! Owns: the loop's life from start to drain, reload, how `--once` ends. Does not own: making the parts from the
+//! configuration (`parts`), what a turn does (`pump`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Handing runs over to librdkafka, and waiting while it takes nothing more.
 //!
-//! Owns: the tickets and slots of runs that begin, the order of records within a partition, the wait for room.
-//! Does not own: which records form a run, what a failure means.
+//! Owns: the tickets and slots of runs that begin, the order of records within a partition, the wait for room, and how
+//! long a producer may report nothing. Does not own: which records form a run, what a failure means.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The agent as a child process: started, watched, killed.
 //!
-//! Owns: its configuration file, its environment and its ending. Does not own: what it should have done (`judge`).
+//! Owns: its configuration file, its environment and its ending. Does not own: what it should have done (`rig`).
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

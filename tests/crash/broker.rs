@@ -1,7 +1,7 @@
 //! Kafka for the crash tests, and what consumers get of it.
 //!
 //! Owns: reading every record as it comes, in a thread, since the broker keeps only the last 5 MiB of a partition.
-//! Does not own: judging them (`judge`).
+//! Does not own: judging them (`rig`).
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};

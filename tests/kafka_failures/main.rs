@@ -6,8 +6,8 @@
 //!
 //! The in-process broker has one log for each partition, no permissions, no SASL, and no way to delete a topic or to give
 //! it more partitions. So a permission is one that [`front`] denies, a topic that is gone is one of which broker and
-//! front say so, and other partitions are those of another broker that the service finds when it starts again. Numbers
-//! that change under a running service, and permissions of a real broker, are in `tests/live`.
+//! front say so, and other partitions are those of another broker that the service finds when it starts again. Neither
+//! numbers that change under a running service nor permissions of a real broker are tested.
 
 #![allow(unreachable_pub, reason = "modules of one test")]
 
