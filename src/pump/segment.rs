@@ -39,15 +39,14 @@ impl Pump {
             return Err(fault.clone().into());
         }
         let is_done = reading.done == Some(extent);
-        match extent {
-            Extent::Nothing => return Ok(()),
-            Extent::Visible if is_done => {
-                if !self.read_open_end(view)? {
-                    return Ok(());
-                }
-            }
-            _ if is_done => return Ok(()),
-            _ => {}
+        let may_go_on = match extent {
+            Extent::Nothing => false,
+            // Behind a marker that was written meanwhile there is a section to walk.
+            Extent::Visible if is_done => self.read_open_end(view)?,
+            _ => !is_done,
+        };
+        if !may_go_on {
+            return Ok(());
         }
         match self.walk_segment(view, extent) {
             Ok(()) if extent == Extent::Visible && !self.paused => self.read_open_end(view).map(drop),
