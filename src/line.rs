@@ -5,21 +5,24 @@
 //! (`sink`), what is done (`progress`), the schema's changes (`catalog::timeline`).
 
 mod done;
+mod wanted;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use cassandra_commitlog::{
-    Decoder, Entry, FormatVersion, LogOffset, MutationError, PartitionUpdate, Position, RowChange, Schema, SegmentId,
-    SegmentName, SystemSchema, TableId, system_table,
+    Decoder, Entry, FormatVersion, LogOffset, MutationError, Position, RowChange, Schema, SegmentId, SegmentName,
+    SystemSchema, TableId, system_table,
 };
 use cassandra_event::{DeadLetter, Encoder, Gap, Record, Source};
 use cassandra_progress::{Ledger, Outcome};
 
 pub use self::done::{Done, Rejected};
+pub use self::wanted::Wanted;
+use self::wanted::{wants_key, wants_table};
 use crate::catalog::timeline::Timeline;
-use crate::filter::{Range, Tables, newest_timestamp};
+use crate::filter::{Tables, newest_timestamp};
 use crate::observe;
 use crate::quarantine::Quarantine;
 use crate::sink::{Sink, SinkError};
@@ -35,17 +38,6 @@ pub const FROM_NODE: &str = "the node";
 pub const FROM_LOG: &str = "the log";
 /// What an earlier life kept in the state directory.
 pub const FROM_STATE: &str = "the state directory";
-
-/// What is wanted of the changes that are read.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// Of these tables.
-    pub tables: Tables,
-    /// Between these ends.
-    pub range: Range,
-    /// Of this partition: its record key.
-    pub key: Option<serde_json::Map<String, serde_json::Value>>,
-}
 
 /// The segment that entries come from.
 #[derive(Debug, Clone)]
@@ -472,31 +464,4 @@ impl Line {
             tracing::warn!(segment = letter.segment, %error, "no copy is in the quarantine; the dead letter has it");
         }
     }
-}
-
-fn wants_table(tables: &Tables, last: &mut Option<(TableId, bool)>, update: &PartitionUpdate<'_>) -> bool {
-    match *last {
-        Some((id, wanted)) if id == update.table.id => wanted,
-        _ => {
-            let wanted = tables.want(update.table);
-            *last = Some((update.table.id, wanted));
-            wanted
-        }
-    }
-}
-
-/// Whether the records from `start` on have the wanted key; takes them back if not.
-fn wants_key(
-    wanted: Option<&serde_json::Map<String, serde_json::Value>>,
-    start: (usize, usize),
-    arena: &mut Vec<u8>,
-    records: &mut Vec<Record>,
-) -> bool {
-    let (Some(wanted), Some(record)) = (wanted, records.get(start.1)) else { return true };
-    if serde_json::from_slice::<serde_json::Map<_, _>>(record.key_bytes(arena)).is_ok_and(|key| key == *wanted) {
-        return true;
-    }
-    arena.truncate(start.0);
-    records.truncate(start.1);
-    false
 }

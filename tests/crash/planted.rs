@@ -83,13 +83,28 @@ fn a_segment_whose_header_names_another_is_set_aside() {
     for _ in 0..2 {
         let mut agent = rig.place.agent();
         // Nothing is read behind the segment that is being written.
-        rig.node.switch();
-        rig.node.work(Duration::from_millis(200));
+        rig.node.fill(3);
         rig.settle(&mut agent);
         agent.terminate();
     }
     assert!(rig.place.said().contains("set aside, neither read nor deleted"), "{}", rig.place.said());
     rig.judge();
+    rig.judge_no_gap();
+}
+
+/// Its header was never written back: there is nothing in it, and nothing waits for it.
+#[test]
+fn a_spare_that_a_power_loss_emptied_goes() {
+    let mut rig = Rig::new(Options::new(seed(408)));
+    let id = rig.node.skip_id();
+    let name = rig.node.log_name(id);
+    fs::write(rig.node.cdc_raw.join(&name), vec![0; 32 << 10]).unwrap();
+    let mut agent = rig.place.agent();
+    rig.node.fill(3);
+    rig.wait(&mut agent, "the empty one to go", |rig| !rig.raw().contains(&name));
+    rig.settle(&mut agent);
+    agent.terminate();
+    assert_eq!(rig.judge(), 0);
     rig.judge_no_gap();
 }
 
