@@ -240,7 +240,7 @@ pub enum KafkaError {
         /// librdkafka's own words.
         reason: String,
     },
-    /// Nothing was reported for long, while a broker answers, or for very long.
+    /// Nothing was reported for long, while something was on its way.
     #[error("Kafka has reported nothing for {} s; a new producer is made", lasts.as_secs())]
     Silent {
         /// For how long.

@@ -25,15 +25,12 @@ pub(super) struct Silence {
     /// The count of reports before it.
     reported: u64,
     since: Instant,
-    /// When the brokers were asked last, and whether one answered.
-    asked: Option<Instant>,
-    answered: bool,
 }
 
 impl Silence {
     /// It begins behind so many reports.
     pub(super) fn after(reported: u64) -> Self {
-        Self { reported, since: Instant::now(), asked: None, answered: false }
+        Self { reported, since: Instant::now() }
     }
 }
 
@@ -172,9 +169,9 @@ impl Publisher {
         KafkaError::Credentials { bootstrap: self.settings.bootstrap.clone(), detail: refusal.reason }
     }
 
-    /// A producer tries for ever: with the password and the certificate of the beginning, and now and then without ever
-    /// finding back to a broker that answers others. After a while without reports either is a failure, so that a new
-    /// producer begins anew.
+    /// A producer tries for ever: with the password and the certificate of the beginning; and if a cluster that shuts down
+    /// names no brokers it forgets them all, and finds none of them again. After a while without reports either is a
+    /// failure, so that a new producer begins at the beginning.
     pub(super) fn look_at_silence(&mut self) -> Result<(), KafkaError> {
         let reported = self.reports.reported();
         if reported != self.silence.reported || self.in_flight() == 0 {
@@ -189,12 +186,7 @@ impl Publisher {
             let error = self.refused(refusal);
             return Err(self.fail(error));
         }
-        if self.silence.asked.is_some_and(|asked| asked.elapsed() < patience / 3) {
-            return Ok(());
-        }
-        let (answered, answers) = (self.silence.answered, self.answers());
-        (self.silence.asked, self.silence.answered) = (Some(Instant::now()), answers);
-        if answered && answers || lasts >= patience * 2 {
+        if lasts >= patience * 2 {
             return Err(self.fail(KafkaError::Silent { lasts }));
         }
         Ok(())

@@ -48,7 +48,7 @@ pub struct KafkaSettings {
     pub topic_limits: bool,
     /// How long a look at metadata, or the creation of a topic, may take.
     pub lookup_timeout: Duration,
-    /// How long nothing may be reported, while something is on its way, before it is asked why.
+    /// How long nothing may be reported, while something is on its way, if brokers refuse the login; twice that in any case.
     pub patience: Duration,
     /// Properties for librdkafka, as typed.
     pub properties: BTreeMap<String, String>,

@@ -534,7 +534,7 @@ fn complain(publisher: &Publisher, code: rdkafka::error::RDKafkaErrorCode) {
 fn a_login_that_is_refused_while_nothing_is_reported_is_a_failure() {
     use rdkafka::error::RDKafkaErrorCode as Code;
     let mock = mock(&[("t", 1)]);
-    let settings = KafkaSettings { patience: Duration::from_millis(50), ..settings(&mock) };
+    let settings = KafkaSettings { patience: Duration::from_millis(500), ..settings(&mock) };
     let mut publisher = Publisher::connect(&settings).unwrap();
     let topic = publisher.topic("t").unwrap();
     let mut ledger = ledger();
@@ -545,7 +545,7 @@ fn a_login_that_is_refused_while_nothing_is_reported_is_a_failure() {
     publisher.settle(&mut ledger).unwrap();
     mock.broker_down(-1).unwrap();
     push(&mut publisher, &mut ledger, topic, 0, 2).unwrap();
-    assert_eq!(publisher.drain(&mut ledger, Duration::from_millis(200)), Ok(1));
+    assert_eq!(publisher.drain(&mut ledger, Duration::from_millis(600)), Ok(1));
     // Others follow it: no broker is there any more.
     complain(&publisher, Code::SSL);
     complain(&publisher, Code::AllBrokersDown);
@@ -556,22 +556,7 @@ fn a_login_that_is_refused_while_nothing_is_reported_is_a_failure() {
 }
 
 #[test]
-fn a_producer_that_is_silent_while_a_broker_answers_is_a_failure() {
-    let mock = mock(&[("t", 1)]);
-    let settings = KafkaSettings { patience: Duration::from_millis(300), ..settings(&mock) };
-    let mut publisher = Publisher::connect(&settings).unwrap();
-    let topic = publisher.topic("t").unwrap();
-    let mut ledger = ledger();
-    // Refused in a way that is tried again for ever; metadata is answered all the time.
-    mock.request_errors(RDKafkaApiKey::Produce, &[Err_::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 1000]);
-    push(&mut publisher, &mut ledger, topic, 0, 1).unwrap();
-    let failure = publisher.drain(&mut ledger, Duration::from_secs(4)).unwrap_err();
-    assert!(matches!(failure, KafkaError::Silent { .. }), "{failure}");
-    assert_eq!(failure.action(), Action::Fatal);
-}
-
-#[test]
-fn a_producer_whose_brokers_are_away_is_given_time_and_then_made_anew() {
+fn a_producer_that_is_silent_for_long_is_a_failure() {
     let mock = mock(&[("t", 1)]);
     let settings = KafkaSettings { patience: Duration::from_millis(300), ..settings(&mock) };
     let mut publisher = Publisher::connect(&settings).unwrap();
@@ -582,6 +567,7 @@ fn a_producer_whose_brokers_are_away_is_given_time_and_then_made_anew() {
     let failure = publisher.drain(&mut ledger, Duration::from_secs(4)).unwrap_err();
     let KafkaError::Silent { lasts } = failure else { panic!("{failure}") };
     assert!(lasts >= settings.patience * 2, "{lasts:?}");
+    assert_eq!(failure.action(), Action::Fatal);
 }
 
 #[test]

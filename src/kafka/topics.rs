@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
@@ -14,9 +14,6 @@ use super::admin::{self, Admin};
 use super::errors::KafkaError;
 use super::settings::RECORD_OVERHEAD;
 use super::{ASK, Publisher, Topic, TopicCounts, TopicId};
-
-/// How long a broker that is there takes to answer, at most.
-const ANSWER: Duration = Duration::from_secs(1);
 
 impl Publisher {
     /// Looks a topic up, once, and makes it if it is missing and settings say so.
@@ -59,11 +56,6 @@ impl Publisher {
         let count = |topic: &MetadataTopic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
         let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
         Ok(topics.map(|topic| (topic.name().to_owned(), count(topic))).collect())
-    }
-
-    /// Whether a broker answers at once.
-    pub(super) fn answers(&self) -> bool {
-        self.producer.client().fetch_metadata(None, ANSWER).is_ok()
     }
 
     fn partitions(&self, name: &str) -> Result<Option<u32>, KafkaError> {

@@ -23,7 +23,9 @@ const SLICE: Duration = Duration::from_millis(250);
 impl Pump {
     /// Reads every segment as far as it may be read, in order, until it is the others' turn.
     pub(super) fn read(&mut self, scan: &Scan) -> Result<(), Trouble> {
-        if self.read_of == Some(scan.number) && !self.paused {
+        let is_read = self.read_of == Some(scan.number) && !self.paused;
+        // While Kafka is away only this look costs anything, however many segments wait.
+        if is_read || (self.paused && !self.has_room()) {
             return Ok(());
         }
         (self.slice, self.paused, self.at_end) = (Instant::now() + SLICE, false, None);

@@ -39,7 +39,7 @@ class Service:
             'kafka': {'bootstrap': kafka.bootstrap},
             'kafka.librdkafka': {'reconnect.backoff.max.ms': '1000'},
             'http': {'listen': f'127.0.0.1:{self.port}'},
-            'log': {'level': 'info', 'format': 'text'}}
+            'log': {'level': 'info,librdkafka=info', 'format': 'text'}}
         self.configure(settings)
 
     def configure(self, settings):
