@@ -162,7 +162,8 @@ impl Pump {
         let falls_back = configured != ReadTo::Synced
             && self.readings.values().any(|reading| reading.read_to == Some(ReadTo::Synced));
         let effective = if falls_back { ReadTo::Synced } else { configured };
-        let why = "compressed, encrypted and direct-I/O segments show nothing before their sync";
+        let why = "compressed, encrypted and direct-I/O segments, and those on a file system that is not mapped, show nothing \
+                   before their sync";
         crate::observe::ReadTo {
             configured: configured.word().to_owned(),
             effective: effective.word().to_owned(),

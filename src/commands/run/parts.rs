@@ -86,7 +86,7 @@ pub(super) fn pump(
     let options = Options {
         read_to: config.cassandra.read_to,
         salvage: config.cassandra.on_damage == OnDamage::Salvage,
-        access: if config.cassandra.node.direct_io { Access::Read } else { Access::Map },
+        access: access(config),
         acknowledges,
     };
     let mut pump = match sink(arguments)? {
@@ -98,6 +98,21 @@ pub(super) fn pump(
         spool: (acknowledges && config.spool.enabled).then_some(config.spool.max_bytes),
     });
     Ok(pump)
+}
+
+/// How segments are had. Those that the server writes around the page cache are read as well.
+fn access(config: &Config) -> Access {
+    let access = Access::in_directory(&config.cassandra.cdc_raw);
+    if config.cassandra.node.direct_io {
+        return Access::Read;
+    }
+    if access == Access::Read {
+        let folder = config.cassandra.cdc_raw.display();
+        tracing::warn!(
+            "{folder} is on a file system whose mappings may lag: segments are read, and nothing before its sync"
+        );
+    }
+    access
 }
 
 /// Who the node is: by its own word, else by the configuration, else as the state remembers it.
