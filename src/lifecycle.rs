@@ -53,6 +53,8 @@ pub struct Sighting {
     pub has_section: bool,
     /// How far reading may go before the index, in this segment: others than mapped plain ones show nothing earlier.
     pub read_to: ReadTo,
+    /// Whether it was read to its end already, in this life or an earlier one: it had ended then.
+    pub is_finished: bool,
 }
 
 /// How far a segment may be read now.
@@ -104,7 +106,7 @@ fn extent(segment: &Sighting, later: &mut Later) -> Extent {
     let abandoned = !segment.server_holds && (behind.in_use || behind.held) && segment.unchanged >= ABANDONED_AFTER;
     match segment.index {
         Some(CdcIndex::Sealed(_)) => Extent::Ended,
-        _ if moved_here || abandoned => Extent::Ended,
+        _ if segment.is_finished || moved_here || abandoned => Extent::Ended,
         Some(CdcIndex::Growing(durable)) if segment.read_to == ReadTo::Synced => Extent::Durable(durable),
         Some(CdcIndex::Growing(_)) => Extent::Visible,
         None if behind.in_use => Extent::Chain,
@@ -137,6 +139,7 @@ mod tests {
             unchanged: Duration::ZERO,
             has_section: false,
             read_to: ReadTo::Synced,
+            is_finished: false,
         }
     }
 
@@ -183,6 +186,15 @@ mod tests {
             assert_eq!(extents(&node[..2]), [Extent::Chain, Extent::Visible]);
             assert_eq!(extents(&node), [Extent::Chain, Extent::Chain, Extent::Ended]);
         }
+    }
+
+    /// A link that a crash left where finished segments are moved to looks like one of the server's.
+    #[test]
+    fn what_is_finished_has_ended_whoever_holds_it() {
+        let mut node = [segment(1, None, true), segment(2, GROWING, true)];
+        assert_eq!(extents(&node)[0], Extent::Chain);
+        node[0].is_finished = true;
+        assert_eq!(extents(&node)[0], Extent::Ended);
     }
 
     #[test]

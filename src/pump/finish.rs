@@ -96,6 +96,7 @@ impl Pump {
             Some(Ok(account)) => record.finish(account).map_err(PumpError::Record)?,
             Some(Err(mismatch)) => return Err(reading.refuse(&mismatch, record.acknowledged()).into()),
         }
+        reading.is_finished = true;
         self.observe.metrics.entries_taken_back.inc_by(reading.taken_back());
         self.observe.metrics.segments_finished.inc();
         self.dirty = true;

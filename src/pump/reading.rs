@@ -51,6 +51,8 @@ pub(super) struct Reading {
     dead_letters: BTreeMap<LogOffset, &'static str>,
     /// Whether anything behind its last marker was published.
     pub(super) early: bool,
+    /// Whether its record says that it is finished.
+    pub(super) is_finished: bool,
     /// Why its account does not close. It stays so.
     pub(super) fault: Option<Hold>,
     server_holds: bool,
@@ -73,6 +75,7 @@ impl Reading {
             highest: if record.early { LogOffset(0) } else { record.acknowledged() },
             index: None,
             early: record.early,
+            is_finished: record.state() == SegmentState::Finished,
             fault: None,
             is_linked: false,
             inode: record.inode,
@@ -155,6 +158,7 @@ impl Reading {
             unchanged: self.since.elapsed(),
             has_section: self.has_section,
             read_to: if wanted == ReadTo::Synced { wanted } else { self.read_to.unwrap_or(ReadTo::Synced) },
+            is_finished: self.is_finished,
         }
     }
 

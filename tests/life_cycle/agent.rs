@@ -255,7 +255,7 @@ impl Reading {
         (self.read, self.tally) = (record.acknowledged().0, record.tally());
     }
 
-    fn sighting(&self, segment: &Segment, setting: &Setting) -> Sighting {
+    fn sighting(&self, segment: &Segment, setting: &Setting, is_finished: bool) -> Sighting {
         Sighting {
             name: segment.name(setting.version),
             index: self.index.map(|known| match known {
@@ -266,6 +266,7 @@ impl Reading {
             unchanged: if self.settled { ABANDONED_AFTER } else { std::time::Duration::ZERO },
             has_section: self.has_section,
             read_to: setting.read_to,
+            is_finished,
         }
     }
 
@@ -626,13 +627,16 @@ impl World {
         let place = |record: &SegmentRecord| {
             let id = record.identity().segment.0;
             let at = self.segments.iter().position(|segment| segment.id == id)?;
-            self.agent.readings[at].as_ref().filter(|reading| reading.there).map(|_| at)
+            let is_finished = record.state() == SegmentState::Finished;
+            self.agent.readings[at].as_ref().filter(|reading| reading.there).map(|_| (at, is_finished))
         };
-        let order: Vec<usize> = self.agent.checkpoint.0.segments.iter().filter_map(place).collect();
-        let sighting = |at: &usize| self.agent.readings[*at].as_ref().unwrap().sighting(&self.segments[*at], setting);
+        let order: Vec<(usize, bool)> = self.agent.checkpoint.0.segments.iter().filter_map(place).collect();
+        let sighting = |&(at, is_finished): &(usize, bool)| {
+            self.agent.readings[at].as_ref().unwrap().sighting(&self.segments[at], setting, is_finished)
+        };
         let sightings: Vec<Sighting> = order.iter().map(sighting).collect();
         let mut plan = Vec::new();
-        for (at, extent) in order.into_iter().zip(lifecycle::extents(&sightings)) {
+        for ((at, _), extent) in order.into_iter().zip(lifecycle::extents(&sightings)) {
             let to = match (extent, mutation) {
                 (Extent::Nothing, Mutation::NoIndexIsEnded) => To::Ended,
                 (Extent::Durable(_), Mutation::GrowingIsEnded) => To::Ended,
