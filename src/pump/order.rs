@@ -61,7 +61,8 @@ impl Pump {
         if !is_written {
             check_version(scan, None)?;
         }
-        self.read_of = Some(scan.number);
+        // What is read ahead of the index goes on without a new look: the next segment may be begun by now.
+        self.read_of = self.at_end.is_none().then_some(scan.number);
         self.go_on(Proof::Read { outstanding: self.delivery.ledger.outstanding() });
         Ok(())
     }

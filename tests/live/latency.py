@@ -70,10 +70,10 @@ def live(a, directory):
 def measure(a, writes, bootstrap, read_to, linger):
     with Receiver(bootstrap) as receiver:
         warm = writes.at_rate(WARM_UP_RATE, WARM_UP)
-        receiver.wait_for(max(warm))
+        receiver.wait_for(warm)
         for rate in a.rates:
             sent = writes.at_rate(rate, min(a.writes, rate * a.seconds))
-            receiver.wait_for(max(sent))
+            receiver.wait_for(sent)
         arrived = receiver.result()
         for rate, batch in writes.batches[-len(a.rates):]:
             missing = [n for n in batch if n not in arrived]
@@ -140,9 +140,9 @@ class Receiver:
         self._process.terminate()
         self._process.join()
 
-    def wait_for(self, n):
-        if not self._ask(n):
-            raise Wrong(f'the event of write {n} does not come within {LAST_SECONDS} s')
+    def wait_for(self, numbers):
+        if not self._ask(set(numbers)):
+            raise Wrong(f'not all events come within {LAST_SECONDS} s')
 
     def result(self):
         return self._ask('result')
@@ -170,9 +170,10 @@ def receive(bootstrap, pipe):
             continue
         what = pipe.recv()
         deadline = time.monotonic() + LAST_SECONDS
-        while isinstance(what, int) and what not in arrived and time.monotonic() < deadline:
+        wanted = what if isinstance(what, set) else set()
+        while not wanted <= arrived.keys() and time.monotonic() < deadline:
             poll()
-        pipe.send(arrived if what == 'result' else what == 'begun' or what in arrived)
+        pipe.send(arrived if what == 'result' else wanted <= arrived.keys())
 
 
 if __name__ == '__main__':
