@@ -203,35 +203,50 @@ pub(crate) fn same_mount(one: &Path, other: &Path) -> io::Result<bool> {
         == (other.stx_dev_major, other.stx_dev_minor, other.stx_mnt_id))
 }
 
-/// The file systems on which links, mappings and the order of names after a power loss are what the agent counts on.
+/// What kind of file system something lies on: statfs's magic number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileSystem {
-    /// ext4, or an older one of its family.
-    Ext4,
-    /// XFS.
-    Xfs,
-    /// Another one, by its magic number.
-    Other(u64),
-}
+pub struct FileSystem(i64);
 
 impl FileSystem {
+    /// ext4, or an older one of its family.
+    const EXT4: Self = Self(0xef53);
+    const XFS: Self = Self(0x5846_5342);
+    const BTRFS: Self = Self(0x9123_683e);
+    const TMPFS: Self = Self(0x0102_1994);
+    const OVERLAY: Self = Self(0x794c_7630);
+
     /// The one that holds this file or directory.
     ///
     /// # Errors
     /// The system can't be asked.
     pub fn of(path: &Path) -> io::Result<Self> {
-        Ok(match rustix::fs::statfs(path)?.f_type as u64 {
-            0xEF53 => Self::Ext4,
-            0x5846_5342 => Self::Xfs,
-            other => Self::Other(other),
-        })
+        Ok(Self(rustix::fs::statfs(path)?.f_type))
     }
 
-    /// How files on it are read best.
+    /// The one that holds this directory, or will when it is made.
+    pub fn of_nearest(path: &Path) -> Option<Self> {
+        path.ancestors().find_map(|path| Self::of(path).ok())
+    }
+
+    /// Its number.
+    pub fn magic(self) -> i64 {
+        self.0
+    }
+
+    /// Its name, if links, their counts and renames on it were proven to be what the agent counts on.
+    pub fn proven(self) -> Option<&'static str> {
+        match self {
+            Self::EXT4 => Some("ext4"),
+            Self::XFS => Some("xfs"),
+            _ => None,
+        }
+    }
+
+    /// How files on it are had: mapped only where a mapping is known to show at once what others write.
     pub fn access(self) -> Access {
         match self {
-            Self::Ext4 | Self::Xfs => Access::Map,
-            Self::Other(_) => Access::Read,
+            Self::EXT4 | Self::XFS | Self::BTRFS | Self::TMPFS | Self::OVERLAY => Access::Map,
+            _ => Access::Read,
         }
     }
 }
@@ -270,5 +285,8 @@ mod tests {
         assert!(same_mount(&raw, parent.path()).unwrap());
         assert!(!same_mount(&raw, Path::new("/proc")).unwrap());
         assert_eq!(FileSystem::of(Path::new("/proc")).unwrap().access(), Access::Read);
+        let access = |path: &Path| FileSystem::of_nearest(path).unwrap().access();
+        assert_eq!((access(parent.path()), access(&parent.path().join("later/cdc_raw"))), (Access::Map, Access::Map));
+        assert_eq!(access(Path::new("/proc/self")), Access::Read);
     }
 }

@@ -16,6 +16,7 @@ use cassandra_event::{Encoder, Gap, GapKind, Settings};
 use serde::Deserialize;
 
 use crate::durable_file::Folder;
+use crate::observe::ByReason;
 
 /// How many published records are kept, for whoever looks into the state directory.
 pub const PUBLISHED_KEPT: usize = 10_000;
@@ -49,6 +50,12 @@ pub struct GapRecord {
 }
 
 impl GapRecord {
+    /// All of a segment from a position on, or from its beginning, noticed now.
+    pub fn of_the_rest(segment: String, kind: GapKind, from: Option<u32>) -> Self {
+        let at = jiff::Timestamp::now().as_second();
+        Self { segment, kind, from, to: None, entries: None, at, ids_may_shift: false }
+    }
+
     /// For [`Encoder::gap`].
     pub fn as_gap(&self) -> Gap<'_> {
         let Self { segment, kind, from, to, entries, at, ids_may_shift } = self;
@@ -169,6 +176,17 @@ impl GapLog {
     pub fn record(&self, gap: &GapRecord) -> io::Result<Recorded> {
         let is_new = self.inner().record(gap)?;
         Ok(Recorded { segment: gap.segment.clone(), kind: gap.kind, is_new })
+    }
+
+    /// The same, counted unless it was on record before.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn record_counted(&self, gap: &GapRecord, counter: &ByReason) -> io::Result<()> {
+        if self.record(gap)?.is_new() {
+            counter.inc(gap.kind.word());
+        }
+        Ok(())
     }
 
     /// What Kafka does not have yet, earliest first.

@@ -39,7 +39,7 @@ pub use self::examine::{TopicFacts, examine};
 pub use self::reports::ClientEvent;
 use self::reports::{Context, Finished, ReportThread, Reports};
 use self::runs::{BucketId, Runs};
-use self::sending::Silence;
+pub use self::sending::Silence;
 pub use self::settings::{KafkaSettings, TopicCreation, is_secret};
 
 /// How often whoever waits for room is asked whether to go on waiting.
@@ -158,7 +158,7 @@ impl Publisher {
             on_wait: None,
             on_delivered: None,
             acknowledged: None,
-            silence: Silence::after(0),
+            silence: Silence::after(0, Instant::now()),
         };
         publisher.await_broker()?;
         Ok(publisher)
@@ -473,4 +473,4 @@ fn partition_of(topic: &Topic, hash: u32) -> Option<i32> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -27,18 +27,6 @@ pub enum Access {
     Read,
 }
 
-/// File systems whose mappings show at once what others write, by statfs's magic numbers: ext, XFS, Btrfs, tmpfs, overlay.
-const COHERENT: [i64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630];
-
-impl Access {
-    /// How files in this directory are to be had, which need not be there yet: on a file system that is not known to be
-    /// coherent, a network one above all, they are read.
-    pub fn in_directory(folder: &Path) -> Self {
-        let there = folder.ancestors().find_map(|folder| rustix::fs::statfs(folder).ok());
-        if there.is_some_and(|there| COHERENT.contains(&there.f_type)) { Self::Map } else { Self::Read }
-    }
-}
-
 /// A file's bytes. Dropping it unmaps.
 #[derive(Debug)]
 pub struct Mapped {

@@ -21,16 +21,29 @@ const FREEING: Duration = Duration::from_millis(20);
 
 /// A time without reports.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub struct Silence {
     /// The count of reports before it.
     reported: u64,
     since: Instant,
 }
 
 impl Silence {
-    /// It begins behind so many reports.
-    pub(super) fn after(reported: u64) -> Self {
-        Self { reported, since: Instant::now() }
+    /// It begins now, behind so many reports.
+    pub fn after(reported: u64, now: Instant) -> Self {
+        Self { reported, since: now }
+    }
+
+    /// How long it has lasted, where so many are reported by now: it begins anew with each report.
+    pub fn lasts(&mut self, reported: u64, now: Instant) -> Duration {
+        if reported != self.reported {
+            *self = Self::after(reported, now);
+        }
+        now.saturating_duration_since(self.since)
+    }
+
+    /// How long it has lasted in this wait.
+    pub fn within(&mut self, waiting: &Waiting, now: Instant) -> Duration {
+        waiting.since.min(self.lasts(waiting.reported, now))
     }
 }
 
@@ -173,12 +186,12 @@ impl Publisher {
     /// names no brokers it forgets them all, and finds none of them again. After a while without reports either is a
     /// failure, so that a new producer begins at the beginning.
     pub(super) fn look_at_silence(&mut self) -> Result<(), KafkaError> {
-        let reported = self.reports.reported();
-        if reported != self.silence.reported || self.in_flight() == 0 {
-            self.silence = Silence::after(reported);
+        let (reported, now) = (self.reports.reported(), Instant::now());
+        if self.in_flight() == 0 {
+            self.silence = Silence::after(reported, now);
             return Ok(());
         }
-        let (lasts, patience) = (self.silence.since.elapsed(), self.settings.patience);
+        let (lasts, patience) = (self.silence.lasts(reported, now), self.settings.patience);
         if lasts < patience || self.failure.is_some() {
             return Ok(());
         }

@@ -20,14 +20,6 @@ fn cut(path: &Path, len: u64) {
 }
 
 #[test]
-fn what_lies_on_an_unknown_file_system_is_read() {
-    let (folder, _) = file(5);
-    assert_eq!(Access::in_directory(folder.path()), Access::Map);
-    assert_eq!(Access::in_directory(&folder.path().join("later/cdc_raw")), Access::Map);
-    assert_eq!(Access::in_directory(Path::new("/proc/self")), Access::Read);
-}
-
-#[test]
 fn a_file_an_empty_file_and_no_file() {
     let (folder, path) = file(5);
     for access in [Access::Map, Access::Read] {

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use cassandra_commitlog::{Descriptor, Entries, LogOffset, Plaintext, Sections, SegmentName, Step, Tail};
+use cassandra_commitlog::{Descriptor, Entries, LogOffset, Plaintext, Sections, SegmentId, SegmentName, Step, Tail};
 use cassandra_event::GapKind;
 use cassandra_progress::{Ending, Identity, SegmentRecord, SegmentState, Tombstone};
 
@@ -139,10 +139,10 @@ impl Pump {
         Ok(true)
     }
 
-    fn in_use(&self, record: &SegmentRecord) -> (cassandra_commitlog::SegmentId, bool) {
+    fn in_use(&self, record: &SegmentRecord) -> (SegmentId, bool) {
         let id = record.identity().segment;
-        let reading = self.readings.get(&id);
-        (id, reading.is_some_and(|reading| reading.is_in_use(record)) || record.acknowledged() > LogOffset(0))
+        let was_read = record.acknowledged() > LogOffset(0);
+        (id, was_read || self.readings.get(&id).is_some_and(Reading::is_in_use))
     }
 
     /// A new segment has nothing done. One that we deleted and Cassandra linked again while it replayed goes on where its
@@ -268,9 +268,8 @@ impl Pump {
             return Ok(());
         }
         tracing::error!(segment, "it was deleted before all of it was published");
-        self.observe.metrics.gap_records.inc(kind.word());
-        gaps.record(&gap(segment, kind, Some(record.acknowledged().0)))
-            .map(drop)
+        let gap = GapRecord::of_the_rest(segment.to_owned(), kind, Some(record.acknowledged().0));
+        gaps.record_counted(&gap, &self.observe.metrics.gap_records)
             .map_err(|error| PumpError::State("write the gap record of", segment.to_owned(), error))
     }
 
@@ -329,24 +328,14 @@ impl Pump {
         let segment = name.to_string();
         tracing::error!(segment, "its index is there, the segment is not");
         let explained = Explained::by_gap(name, || match &self.gaps {
-            Some(gaps) => gaps.record(&gap(&segment, GapKind::IndexWithoutLog, None)).map(drop),
+            Some(gaps) => {
+                let gap = GapRecord::of_the_rest(segment.clone(), GapKind::IndexWithoutLog, None);
+                gaps.record_counted(&gap, &self.observe.metrics.gap_records)
+            }
             None => Err(std::io::Error::other("no gap records are kept")),
         });
         let explained = explained.map_err(|error| PumpError::State("write the gap record of", segment, error))?;
         self.observe.metrics.lost_segments.inc();
-        self.observe.metrics.gap_records.inc(GapKind::IndexWithoutLog.word());
         Ok(explained)
-    }
-}
-
-fn gap(segment: &str, kind: GapKind, from: Option<u32>) -> GapRecord {
-    GapRecord {
-        segment: segment.to_owned(),
-        kind,
-        from,
-        to: None,
-        entries: None,
-        at: jiff::Timestamp::now().as_second(),
-        ids_may_shift: false,
     }
 }

@@ -15,7 +15,7 @@ use super::hold::{Hold, Reason};
 use super::partitions::{Looked, Partitions};
 use super::{PumpError, Trouble};
 use crate::interrupt;
-use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher, Waiting};
+use crate::kafka::{Action, KafkaError, KafkaSettings, Publisher, Silence};
 use crate::observe::{HoldReason, Observe, Part};
 use crate::sink::{KafkaSink, Sink, SinkError};
 
@@ -85,22 +85,6 @@ impl Isolation {
             }
         }
         Ok(())
-    }
-}
-
-/// Since when Kafka has reported nothing.
-struct Silence {
-    reported: u64,
-    since: Instant,
-}
-
-impl Silence {
-    /// How long it has lasted in this wait.
-    fn lasts(&mut self, waiting: &Waiting, now: Instant) -> Duration {
-        if waiting.reported != self.reported {
-            *self = Self { reported: waiting.reported, since: now };
-        }
-        waiting.since.min(now.saturating_duration_since(self.since))
     }
 }
 
@@ -218,11 +202,11 @@ impl Delivery {
 
     fn observe_publisher(&self, publisher: &mut Publisher) {
         let (observe, patience) = (Arc::clone(&self.observe), self.patience);
-        let mut silence = Silence { reported: 0, since: Instant::now() };
+        let mut silence = Silence::after(0, Instant::now());
         publisher.on_wait(move |waiting| {
             observe.beat(Part::Pump);
             observe.waits_for_kafka(waiting.in_flight);
-            let silent = silence.lasts(&waiting, Instant::now());
+            let silent = silence.within(&waiting, Instant::now());
             let is_over = interrupt::is_urgent() || patience.is_some_and(|patience| silent >= patience);
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -237,18 +237,11 @@ impl Intake<'_> {
         let plain = descriptor.codec == Codec::Plain;
         tracing::error!(segment = %reading.segment, "salvaged: {damage}");
         let gap = GapRecord {
-            segment: name.to_string(),
-            kind: GapKind::DamagedBytes,
-            from: Some(damage.from.0),
             to: damage.to.map(|to| to.0),
-            entries: None,
-            at: jiff::Timestamp::now().as_second(),
             ids_may_shift: !plain && damage.to.is_some() && lost_marker,
+            ..GapRecord::of_the_rest(name.to_string(), GapKind::DamagedBytes, Some(damage.from.0))
         };
-        let kept = gaps.record(&gap).and_then(|recorded| {
-            if recorded.is_new() {
-                self.observe.metrics.gap_records.inc(gap.kind.word());
-            }
+        let kept = gaps.record_counted(&gap, &self.observe.metrics.gap_records).and_then(|()| {
             let end = damage.to.map_or(file.len(), |to| to.0 as usize);
             let bytes = match (plain, lost_marker) {
                 (true, _) => file.get(damage.from.0 as usize..end),

@@ -197,8 +197,8 @@ impl Reading {
     }
 
     /// Whether anything in it can be, or was, a change of a CDC table, or its time is over: a spare is none of these.
-    pub(super) fn is_in_use(&self, record: &SegmentRecord) -> bool {
-        !self.server_holds || self.index.is_some() || self.framed > 0 || record.acknowledged() > LogOffset(0)
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.server_holds || self.index.is_some() || self.framed > 0
     }
 
     /// The closed account, if all of it is acknowledged.

@@ -12,7 +12,7 @@ use super::reading::Reading;
 use super::{Pump, Trouble};
 use crate::keeper::View;
 use crate::lifecycle::{Extent, ReadTo};
-use crate::mapped::Mapped;
+use crate::mapped::{Access, Mapped};
 use crate::observe::HoldReason;
 use crate::tail::OpenEnd;
 use crate::walk::{self, Marker, Seen, walk};
@@ -216,10 +216,13 @@ impl Pump {
 
     /// How far early modes may read in a segment: nothing of another than a mapped plain one can be seen before its sync.
     pub(super) fn early_mode(&self, view: &View) -> Option<ReadTo> {
+        // Where the answer is the same for all, none is opened.
+        if self.options.read_to == ReadTo::Synced || self.options.access == Access::Read {
+            return Some(ReadTo::Synced);
+        }
         let mapped = view.open(self.options.access).ok()?;
         let descriptor = Descriptor::parse(&mapped).ok()?;
-        let early = descriptor.codec == Codec::Plain && self.options.access == crate::mapped::Access::Map;
-        Some(if early { self.options.read_to } else { ReadTo::Synced })
+        Some(if descriptor.codec == Codec::Plain { self.options.read_to } else { ReadTo::Synced })
     }
 
     /// Whether a section with entries is closed in a segment that is not being read yet; none if nobody can say.

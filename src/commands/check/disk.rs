@@ -12,15 +12,13 @@ use rustix::fs::Access;
 
 use super::Report;
 use crate::config::Config;
+use crate::folder::FileSystem;
 use crate::spool::{Spool, SpoolError};
 
 const RAW: &str = "cdc_raw";
 const FILE_SYSTEM: &str = "file system";
 const SPACE: &str = "free space";
 const SPOOL: &str = "spool";
-
-/// The file systems on which links, their counts and renames were proven to be what we need, by statfs's magic number.
-const PROVEN: [(i64, &str); 2] = [(0xef53, "ext4"), (0x5846_5342, "xfs")];
 
 /// The least that the spool leaves free when nothing is configured.
 const LEAST_FREE: u64 = 20 << 30;
@@ -114,15 +112,13 @@ fn of_segment(path: &Path, folder: &Metadata) -> Option<(String, String)> {
 }
 
 fn file_system(raw: &Path, report: &mut Report) {
-    match rustix::fs::statfs(raw).map(|stat| stat.f_type) {
-        Ok(magic) => match PROVEN.iter().find(|(known, _)| *known == magic) {
-            Some((_, name)) => report.ok(FILE_SYSTEM, *name),
-            None => report.warn(
-                FILE_SYSTEM,
-                format!("neither ext4 nor xfs, but type {magic:#x}"),
-                "links, link counts and renames are proven on ext4 and xfs: put Cassandra's directories there",
-            ),
-        },
+    match FileSystem::of(raw).map(|found| (found.proven(), found.magic())) {
+        Ok((Some(name), _)) => report.ok(FILE_SYSTEM, name),
+        Ok((None, magic)) => report.warn(
+            FILE_SYSTEM,
+            format!("neither ext4 nor xfs, but type {magic:#x}"),
+            "links, link counts and renames are proven on ext4 and xfs: put Cassandra's directories there",
+        ),
         Err(_) => report.warn(FILE_SYSTEM, "its type can't be told", "put Cassandra's directories on ext4 or xfs"),
     }
 }

@@ -20,6 +20,7 @@ use crate::checkpoint::{CheckpointStore, Glance, StateDir, StateError};
 use crate::cli::{Run, SinkKind};
 use crate::config::{Config, OnDamage, OnPartitionChange};
 use crate::exit::{Exit, Failure};
+use crate::folder::FileSystem;
 use crate::gaps::{GapLog, GapRecord};
 use crate::interrupt;
 use crate::kafka::KafkaSettings;
@@ -102,7 +103,7 @@ pub(super) fn pump(
 
 /// How segments are had. Those that the server writes around the page cache are read as well.
 fn access(config: &Config) -> Access {
-    let access = Access::in_directory(&config.cassandra.cdc_raw);
+    let access = FileSystem::of_nearest(&config.cassandra.cdc_raw).map_or(Access::Read, FileSystem::access);
     if config.cassandra.node.direct_io {
         return Access::Read;
     }
@@ -308,24 +309,13 @@ fn holds_segments(spool: &Path) -> bool {
 fn record(
     gaps: Option<&GapLog>,
     observe: &Observe,
-    name: cassandra_commitlog::SegmentName,
+    name: SegmentName,
     kind: GapKind,
     from: Option<LogOffset>,
 ) -> io::Result<()> {
     let gaps = gaps.ok_or_else(|| io::Error::other("no gap records are kept"))?;
-    let gap = GapRecord {
-        segment: name.to_string(),
-        kind,
-        from: from.map(|from| from.0),
-        to: None,
-        entries: None,
-        at: jiff::Timestamp::now().as_second(),
-        ids_may_shift: false,
-    };
-    if gaps.record(&gap)?.is_new() {
-        observe.metrics.gap_records.inc(kind.word());
-    }
-    Ok(())
+    let gap = GapRecord::of_the_rest(name.to_string(), kind, from.map(|from| from.0));
+    gaps.record_counted(&gap, &observe.metrics.gap_records)
 }
 
 fn spool_failure(error: SpoolError) -> Failure {

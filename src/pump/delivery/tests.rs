@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cassandra_commitlog::{Entry, LogOffset, Schema, SegmentId, SegmentName};
 use cassandra_event::{Encoder, Format, GapKind, Int64, KeyFormat, Settings, TopicTemplate, Unit};
 use cassandra_progress::{Checkpoint, Identity as SegmentIdentity, Outcome, SegmentRecord, Tally};
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::super::hold::Proof;
@@ -18,6 +16,8 @@ use super::*;
 use crate::cdc_raw::CdcRaw;
 use crate::config::OnPartitionChange;
 use crate::gaps::{GapLog, GapRecord};
+use crate::kafka::Waiting;
+use crate::kafka::tests::{self as kafka, Mock};
 use crate::keeper::Keeper;
 use crate::keys::KeySource;
 use crate::lifecycle::ReadTo;
@@ -25,27 +25,12 @@ use crate::line::{Line, Segment, Wanted};
 use crate::mapped::Access;
 use crate::observe::Identity;
 
-type Mock = MockCluster<'static, DefaultProducerContext>;
-
 const LETTERS: &str = "p.dead-letter";
 const SEGMENT: &str = "CommitLog-7-1795246257030.log";
 const LONG: Duration = Duration::from_secs(30);
 
 fn mock() -> Mock {
-    let mock = MockCluster::new(1).unwrap();
-    for topic in ["t", LETTERS] {
-        mock.create_topic(topic, 1, 1).unwrap();
-    }
-    mock
-}
-
-fn settings(mock: &Mock) -> KafkaSettings {
-    KafkaSettings {
-        bootstrap: mock.bootstrap_servers(),
-        lookup_timeout: Duration::from_secs(5),
-        topic_limits: false,
-        ..KafkaSettings::default()
-    }
+    kafka::mock(&[("t", 1), (LETTERS, 1)])
 }
 
 fn delivery_with(make: MakeSettings) -> Delivery {
@@ -54,7 +39,7 @@ fn delivery_with(make: MakeSettings) -> Delivery {
 }
 
 fn delivery(mock: &Mock) -> Delivery {
-    let settings = settings(mock);
+    let settings = kafka::settings(mock);
     let mut delivery = delivery_with(Box::new(move || Ok(settings.clone())));
     assert!(delivery.connect().is_ok());
     delivery
@@ -117,7 +102,7 @@ fn pump(mock: &Mock, folder: &Path) -> Pump {
     };
     let options = Options { read_to: ReadTo::Synced, salvage: false, access: Access::Map, acknowledges: false };
     let partitions = Partitions::open(None, OnPartitionChange::Warn).unwrap();
-    let settings = settings(mock);
+    let settings = kafka::settings(mock);
     let mut pump = Pump::to_kafka(parts, options, Box::new(move || Ok(settings.clone())), partitions);
     assert!(pump.delivery.connect().is_ok());
     pump
@@ -137,7 +122,7 @@ fn a_look_up_without_an_answer_is_waited_for_with_the_same_producer() {
 fn a_setting_that_worked_is_waited_for_and_one_that_never_did_is_the_end() {
     let mock = mock();
     let broken = Arc::new(AtomicBool::new(true));
-    let (is_broken, good) = (Arc::clone(&broken), settings(&mock));
+    let (is_broken, good) = (Arc::clone(&broken), kafka::settings(&mock));
     let mut delivery = delivery_with(Box::new(move || match is_broken.load(Ordering::Relaxed) {
         true => Err(KafkaError::Client("the key does not match the certificate".to_owned())),
         false => Ok(good.clone()),
@@ -313,7 +298,7 @@ fn who_stops_at_a_hold_waits_for_what_is_on_its_way() {
 #[test]
 fn records_are_split_for_what_their_topic_takes() {
     let mock = mock();
-    let settings = KafkaSettings { max_record_bytes: 2_000, ..settings(&mock) };
+    let settings = KafkaSettings { max_record_bytes: 2_000, ..kafka::settings(&mock) };
     let mut delivery = delivery_with(Box::new(move || Ok(settings.clone())));
     assert!(delivery.connect().is_ok());
     let segment = Segment::new(SegmentName::parse(SEGMENT).unwrap());
@@ -367,7 +352,7 @@ fn who_is_told_to_halt_halts_at_the_first_look_and_until_the_number_is_right() {
     std::fs::write(&path, r#"{"t":2}"#).unwrap();
     let mut partitions = Partitions::open(Some(path.clone()), OnPartitionChange::Halt).unwrap();
     assert_eq!(partitions.pinned(), BTreeMap::from([("t".to_owned(), 2)]));
-    let mut publisher = Publisher::connect(&settings(&mock)).unwrap();
+    let mut publisher = Publisher::connect(&kafka::settings(&mock)).unwrap();
     publisher.topic("t").unwrap();
     let observe = Observe::new();
     for _ in 0..2 {
@@ -382,10 +367,10 @@ fn who_is_told_to_halt_halts_at_the_first_look_and_until_the_number_is_right() {
 #[test]
 fn silence_begins_anew_with_each_wait_and_each_report() {
     let start = Instant::now();
-    let mut silence = Silence { reported: 0, since: start };
+    let mut silence = Silence::after(0, start);
     let mut lasts = |at: u64, since, reported| {
         let waiting = Waiting { since: Duration::from_secs(since), in_flight: 1, reported };
-        silence.lasts(&waiting, start + Duration::from_secs(at)).as_secs()
+        silence.within(&waiting, start + Duration::from_secs(at)).as_secs()
     };
     assert_eq!([lasts(100, 1, 0), lasts(140, 41, 0)], [1, 41]);
     assert_eq!([lasts(150, 51, 7), lasts(160, 61, 7)], [0, 10]);
