@@ -73,7 +73,7 @@ impl Timeline {
             now: base.clone(),
             base,
             changes: Vec::new(),
-            schema: Arc::default(),
+            schema: Arc::new(Schema::new([])),
             problems: Vec::new(),
             saved: false,
         };

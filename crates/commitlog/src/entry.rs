@@ -5,6 +5,7 @@
 
 use crate::error::{Cause, DecodeError, Place, Structure};
 use crate::parse::{index, length};
+use crate::size_crc::size_crc;
 use crate::units::LogOffset;
 
 /// Bytes of an entry besides its body: size and two checksums.
@@ -76,7 +77,7 @@ impl<'a> Entries<'a> {
         let bytes = [*a, *b, *c, *d];
         let size = u32::from_be_bytes(bytes);
         let stored = u32::from_be_bytes(*crc);
-        let computed = crc32fast::hash(&bytes);
+        let computed = size_crc(bytes);
         if stored != computed {
             return Err(Cause::Checksum { stored, computed });
         }

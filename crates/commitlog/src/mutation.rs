@@ -90,6 +90,8 @@ pub struct Decoder {
     lists: Vec<TableLists>,
     buffers: Buffers,
     seen: Vec<TableId>,
+    /// Place of the table of the last update.
+    last: usize,
 }
 
 #[derive(Debug, Default)]
@@ -102,12 +104,21 @@ impl Decoder {
     /// A decoder for this schema. Another schema takes another decoder.
     pub fn new(schema: Arc<Schema>) -> Self {
         let lists = schema.tables().iter().map(|_| TableLists::default()).collect();
-        Self { schema, lists, buffers: Buffers::default(), seen: Vec::new() }
+        Self { schema, lists, buffers: Buffers::default(), seen: Vec::new(), last: 0 }
     }
 
     /// The schema that mutations are read with.
     pub fn schema(&self) -> &Arc<Schema> {
         &self.schema
+    }
+
+    /// Where in the schema's tables this one stands: mostly where that of the update before did.
+    #[inline]
+    fn place_of(&mut self, id: TableId) -> Option<usize> {
+        if self.schema.tables().get(self.last).is_none_or(|table| table.id != id) {
+            self.last = self.schema.index_of(id)?;
+        }
+        Some(self.last)
     }
 
     /// Begins to read the mutation in an entry.
@@ -273,6 +284,7 @@ impl<'d> Mutation<'d> {
         let Some(table) = schema.tables().get(place) else { return Ok(None) };
         Ok(Some(PartitionUpdate {
             table,
+            schema: schema.number(),
             index,
             key,
             partition_deletion,
@@ -299,7 +311,7 @@ impl<'d> Mutation<'d> {
             return Err(malformed(broken(start, "two updates of one table in a mutation")));
         }
         self.decoder.seen.push(id);
-        let place = self.decoder.schema.index_of(id).ok_or(MutationError::UnknownTable { id })?;
+        let place = self.decoder.place_of(id).ok_or(MutationError::UnknownTable { id })?;
         let (Some(table), Some(lists)) = (self.decoder.schema.tables().get(place), self.decoder.lists.get_mut(place))
         else {
             return Err(MutationError::UnknownTable { id });

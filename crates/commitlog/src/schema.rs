@@ -5,6 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cql_type::CqlType;
 
@@ -70,17 +71,39 @@ pub struct TableSchema {
     pub columns: Vec<Column>,
 }
 
+/// Tells one [`Schema`] of this process from another without a look at its tables. An address would not do: the schema
+/// that replaces one may come to lie where that one lay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaNumber(u64);
+
+impl SchemaNumber {
+    fn next() -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self(MADE.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// All tables that a decoder knows, system tables included: an update carries no length, so an unknown table makes the
 /// rest of its mutation unreadable.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Schema {
     tables: Vec<TableSchema>,
+    number: SchemaNumber,
 }
+
+/// Equal are those of equal tables.
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        self.tables == other.tables
+    }
+}
+
+impl Eq for Schema {}
 
 impl Schema {
     /// A schema of these tables; of two with one id the later counts.
     pub fn new(tables: impl IntoIterator<Item = TableSchema>) -> Self {
-        let mut schema = Self::default();
+        let mut schema = Self { tables: Vec::new(), number: SchemaNumber::next() };
         for table in tables {
             match schema.tables.binary_search_by_key(&table.id, |t| t.id) {
                 Ok(at) => {
@@ -97,6 +120,11 @@ impl Schema {
     /// The table with this id.
     pub fn table(&self, id: TableId) -> Option<&TableSchema> {
         self.index_of(id).and_then(|at| self.tables.get(at))
+    }
+
+    /// Its number: no other schema of this process has it, but for its clones.
+    pub fn number(&self) -> SchemaNumber {
+        self.number
     }
 
     /// Tables in the order of their ids.

@@ -7,7 +7,7 @@
 use core::ops::Range;
 
 use crate::parse::index;
-use crate::schema::{Column, TableSchema};
+use crate::schema::{Column, SchemaNumber, TableSchema};
 
 /// Bytes inside a mutation body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -144,6 +144,8 @@ pub struct RangeDelete {
 pub struct PartitionUpdate<'a> {
     /// The table.
     pub table: &'a TableSchema,
+    /// The schema that the table is of.
+    pub schema: SchemaNumber,
     /// Ordinal among all updates of the mutation.
     pub index: u32,
     /// The serialised partition key.

@@ -23,6 +23,7 @@ mod plan;
 mod protobuf;
 mod scalar;
 mod settings;
+mod short;
 mod split;
 mod topic;
 mod value_json;

@@ -3,12 +3,12 @@
 //! Owns: the constant bytes of a table's events, its topic, and finding them again.
 //! Does not own: types. They are taken from the update's own table each time, so only names can go stale here.
 //!
-//! A plan is checked against the names of every update that uses it. An address or a version number of the schema
-//! would be cheaper to compare, but a schema that was dropped and loaded again may lie at the same address.
+//! A plan is checked against the names of its table whenever updates come from another schema than before.
 
-use cassandra_commitlog::{Column, PartitionUpdate, TableId, TableSchema};
+use cassandra_commitlog::{Column, PartitionUpdate, SchemaNumber, TableId, TableSchema};
 
 use crate::json_text::{push_escaped, push_str};
+use crate::short::Short;
 use crate::topic::TopicTemplate;
 use crate::wire;
 
@@ -21,7 +21,7 @@ pub(crate) struct NamePlan {
     /// `,"name":{"value":`
     value: Box<[u8]>,
     /// The begin of the message that has the name: its tag, one byte for its length, its field `name = 1`.
-    pub(crate) proto: Box<[u8]>,
+    pub(crate) proto: Short,
 }
 
 const VALUE: &[u8] = b"{\"value\":";
@@ -39,7 +39,7 @@ impl NamePlan {
             name: column.name.clone(),
             member: member.into_boxed_slice(),
             value: value.into_boxed_slice(),
-            proto: proto.into_boxed_slice(),
+            proto: Short::new(&proto),
         }
     }
 
@@ -64,6 +64,8 @@ fn plans(columns: &[Column], field: u8) -> Vec<NamePlan> {
 #[derive(Debug)]
 pub(crate) struct TablePlan {
     id: TableId,
+    /// Where the names were seen last.
+    schema: SchemaNumber,
     keyspace: String,
     name: String,
     topic: String,
@@ -79,7 +81,7 @@ pub(crate) struct TablePlan {
 }
 
 impl TablePlan {
-    fn new(table: &TableSchema, template: &TopicTemplate) -> Self {
+    fn new(table: &TableSchema, schema: SchemaNumber, template: &TopicTemplate) -> Self {
         let mut json = b",\"keyspace\":\"".to_vec();
         push_escaped(&mut json, &table.keyspace);
         json.extend_from_slice(b"\",\"table\":\"");
@@ -91,6 +93,7 @@ impl TablePlan {
         wire::push_bytes(&mut proto, 8, &table.id.0.to_be_bytes());
         Self {
             id: table.id,
+            schema,
             keyspace: table.keyspace.clone(),
             name: table.name.clone(),
             topic: template.topic(&table.keyspace, &table.name),
@@ -109,36 +112,18 @@ impl TablePlan {
         self.columns.get(index as usize)
     }
 
-    /// Whether all names that this update uses are still the plan's.
-    fn fits(&self, update: &PartitionUpdate<'_>) -> bool {
-        let table = update.table;
-        same(&table.name, &self.name)
-            && same(&table.keyspace, &self.keyspace)
+    /// Whether all names of this table are still the plan's.
+    fn fits(&self, table: &TableSchema) -> bool {
+        table.name == self.name
+            && table.keyspace == self.keyspace
             && same_names(&table.partition_key, &self.partition_key)
             && same_names(&table.clustering, &self.clustering)
-            && update.columns.iter().all(|data| match (update.definition(data), self.column(data.column)) {
-                (Some(column), Some(plan)) => same(&column.name, &plan.name),
-                (None, None) => true,
-                _ => false,
-            })
+            && same_names(&table.columns, &self.columns)
     }
 }
 
-/// Equality of names, mostly of 4 to 16 bytes: two overlapping words cost less than a call of `memcmp`.
-#[inline]
-fn same(left: &str, right: &str) -> bool {
-    let (left, right) = (left.as_bytes(), right.as_bytes());
-    match left.len() {
-        len if len != right.len() => false,
-        4..8 => left.first_chunk::<4>() == right.first_chunk() && left.last_chunk::<4>() == right.last_chunk(),
-        8..=16 => left.first_chunk::<8>() == right.first_chunk() && left.last_chunk::<8>() == right.last_chunk(),
-        _ => left == right,
-    }
-}
-
-#[inline]
 fn same_names(columns: &[Column], plans: &[NamePlan]) -> bool {
-    columns.len() == plans.len() && columns.iter().zip(plans).all(|(column, plan)| same(&column.name, &plan.name))
+    columns.len() == plans.len() && columns.iter().zip(plans).all(|(column, plan)| column.name == plan.name)
 }
 
 /// The plans of all tables seen so far.
@@ -169,41 +154,49 @@ impl Plans {
     /// The plan for an update and its index, built or built anew where there is none that fits.
     #[inline]
     pub(crate) fn of(&mut self, update: &PartitionUpdate<'_>, template: &TopicTemplate) -> Option<(u32, &TablePlan)> {
-        let known = self.plans.get(self.last as usize).is_some_and(|plan| plan.id == update.table.id);
-        if !known {
-            self.last = self.find(update.table, template);
-        }
-        if !self.plans.get(self.last as usize).is_some_and(|plan| plan.fits(update)) {
-            self.last = self.rebuild(update.table, template);
+        let (id, schema) = (update.table.id, update.schema);
+        let known = |plan: &TablePlan| plan.id == id && plan.schema == schema;
+        if !self.plans.get(self.last as usize).is_some_and(known) {
+            self.last = self.find(update, template);
         }
         self.plans.get(self.last as usize).map(|plan| (self.last, plan))
     }
 
-    fn find(&mut self, table: &TableSchema, template: &TopicTemplate) -> u32 {
-        match self.by_id.binary_search_by_key(&table.id, |(id, _)| *id) {
-            Ok(at) => self.by_id.get(at).map_or(0, |(_, index)| *index),
-            Err(_) => self.add(table, template),
+    /// The plan of another table than that of the update before, or of another schema.
+    fn find(&mut self, update: &PartitionUpdate<'_>, template: &TopicTemplate) -> u32 {
+        let (table, schema) = (update.table, update.schema);
+        let Ok(at) = self.by_id.binary_search_by_key(&table.id, |(id, _)| *id) else {
+            return self.add(table, schema, template);
+        };
+        let index = self.by_id.get(at).map_or(0, |(_, index)| *index);
+        match self.plans.get_mut(index as usize) {
+            Some(plan) if plan.schema == schema => index,
+            Some(plan) if plan.fits(table) => {
+                plan.schema = schema;
+                index
+            }
+            _ => self.rebuild(index, table, schema, template),
         }
     }
 
     #[cold]
-    fn rebuild(&mut self, table: &TableSchema, template: &TopicTemplate) -> u32 {
-        let plan = TablePlan::new(table, template);
-        match self.plans.get_mut(self.last as usize) {
+    fn rebuild(&mut self, index: u32, table: &TableSchema, schema: SchemaNumber, template: &TopicTemplate) -> u32 {
+        let plan = TablePlan::new(table, schema, template);
+        match self.plans.get_mut(index as usize) {
             // Records that wait for their flush name their topic by this index.
             Some(slot) if slot.topic == plan.topic => {
                 *slot = TablePlan { record_limit: slot.record_limit, ..plan };
-                self.last
+                index
             }
-            _ => self.add(table, template),
+            _ => self.add(table, schema, template),
         }
     }
 
     #[cold]
-    fn add(&mut self, table: &TableSchema, template: &TopicTemplate) -> u32 {
+    fn add(&mut self, table: &TableSchema, schema: SchemaNumber, template: &TopicTemplate) -> u32 {
         // 2^32 tables would not fit any memory.
         let index = self.plans.len() as u32;
-        self.plans.push(TablePlan::new(table, template));
+        self.plans.push(TablePlan::new(table, schema, template));
         match self.by_id.binary_search_by_key(&table.id, |(id, _)| *id) {
             Ok(at) => {
                 if let Some(entry) = self.by_id.get_mut(at) {

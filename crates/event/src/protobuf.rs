@@ -237,7 +237,7 @@ impl Writer<'_, '_> {
     }
 
     /// `ts`, `ttl`, `expires` and `deleted`: the same fields in cells and elements.
-    #[inline]
+    #[inline(always)]
     fn times(&mut self, cell: &Cell) {
         push_sfixed64_default(self.out, 3, cell.timestamp);
         match cell.state {

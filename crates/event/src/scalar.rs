@@ -20,13 +20,14 @@ pub(crate) enum Scalar<'a> {
     Double(f64),
     /// Milliseconds.
     Timestamp(i64),
-    Uuid([u8; 16]),
+    /// Lent, as all bytes are: a copy on the stack would be read back before its halves have arrived there.
+    Uuid(&'a [u8; 16]),
     /// Days since 1970-01-01.
     Date(i32),
     /// Nanoseconds since midnight, below a day.
     Time(u64),
-    Inet4([u8; 4]),
-    Inet6([u8; 16]),
+    Inet4(&'a [u8; 4]),
+    Inet6(&'a [u8; 16]),
     /// Minimal two's complement, most significant byte first.
     Varint(&'a [u8]),
     Decimal {
@@ -89,9 +90,9 @@ impl<'a> Scalar<'a> {
                 let nanos = i64::from_be_bytes(bytes.try_into().ok()?);
                 (0..DAY_NANOS).contains(&nanos).then_some(Self::Time(nanos.unsigned_abs()))?
             }
-            Native::Inet => match *bytes {
-                [a, b, c, d] => Self::Inet4([a, b, c, d]),
-                _ => Self::Inet6(bytes.try_into().ok()?),
+            Native::Inet => match bytes.try_into() {
+                Ok(address) => Self::Inet4(address),
+                Err(_) => Self::Inet6(bytes.try_into().ok()?),
             },
             Native::Varint => minimal(bytes).then_some(Self::Varint(bytes))?,
             Native::Decimal => {

@@ -71,7 +71,7 @@ fn push_scalar(out: &mut Vec<u8>, scalar: Scalar<'_>, int64: Int64) {
         Scalar::Double(value) => push_not_finite(out, value),
         Scalar::Uuid(id) => {
             out.push(b'"');
-            push_uuid(out, u128::from_be_bytes(id));
+            push_uuid(out, u128::from_be_bytes(*id));
             out.push(b'"');
         }
         Scalar::Date(day) => push_day(out, day),
@@ -82,8 +82,8 @@ fn push_scalar(out: &mut Vec<u8>, scalar: Scalar<'_>, int64: Int64) {
             push_padded(out, nanos % 1_000_000_000, 9);
             out.push(b'"');
         }
-        Scalar::Inet4(address) => push_display(out, std::net::Ipv4Addr::from(address)),
-        Scalar::Inet6(address) => push_display(out, std::net::Ipv6Addr::from(address)),
+        Scalar::Inet4(address) => push_display(out, std::net::Ipv4Addr::from(*address)),
+        Scalar::Inet6(address) => push_display(out, std::net::Ipv6Addr::from(*address)),
         Scalar::Varint(bytes) => push_varint(out, bytes),
         Scalar::Decimal { scale, unscaled } => push_decimal(out, scale, unscaled),
         Scalar::Duration { months, days, nanos } => {

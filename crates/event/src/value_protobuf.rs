@@ -6,7 +6,9 @@ use cassandra_commitlog::{CqlType, Native, UserType};
 
 use crate::compound::{count, has_reserved_field, item, vector_item};
 use crate::scalar::Scalar;
-use crate::wire::{Open, open, open_long, push_bytes, push_uint_default, push_varint, varint_len, zigzag};
+use crate::wire::{
+    Open, open, open_long, push_bytes, push_uint_default, push_varint, push_varint_flat, varint_len, zigzag,
+};
 
 /// The fields of `Value.kind`.
 mod field {
@@ -105,7 +107,7 @@ fn push_flag(out: &mut Vec<u8>, number: u8, member: u8, value: bool) {
 fn push_number(out: &mut Vec<u8>, number: u8, member: u8, value: u64) {
     // A varint has at most ten bytes: the length always fits one.
     out.extend_from_slice(&[number << 3 | 2, varint_len(value) as u8 + 1, member << 3]);
-    push_varint(out, value);
+    push_varint_flat(out, value);
 }
 
 /// A value whose only member, below 16, is bytes.
@@ -128,7 +130,10 @@ fn push_scalar(out: &mut Vec<u8>, number: u8, scalar: Scalar<'_>) {
     match scalar {
         Scalar::Text(text) => push_blob(out, number, field::TEXT, text.as_bytes()),
         Scalar::Integer(value) | Scalar::Bigint(value) => push_number(out, number, field::INTEGER, zigzag(value)),
-        Scalar::Uuid(id) => push_blob(out, number, field::UUID, &id),
+        Scalar::Uuid(id) => {
+            out.extend_from_slice(&[number << 3 | 2, 18, field::UUID << 3 | 2, 16]);
+            out.extend_from_slice(id);
+        }
         Scalar::Timestamp(value) => push_number(out, number, field::TIMESTAMP, zigzag(value)),
         Scalar::Blob(bytes) => push_blob(out, number, field::BLOB, bytes),
         Scalar::Boolean(value) => push_flag(out, number, field::BOOLEAN, value),
@@ -137,13 +142,13 @@ fn push_scalar(out: &mut Vec<u8>, number: u8, scalar: Scalar<'_>) {
             out.extend_from_slice(&[number << 3 | 2, 5, field::FLOAT << 3 | 5, a, b, c, d]);
         }
         Scalar::Double(value) => {
-            let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
-            out.extend_from_slice(&[number << 3 | 2, 9, field::DOUBLE << 3 | 1, a, b, c, d, e, f, g, h]);
+            out.extend_from_slice(&[number << 3 | 2, 9, field::DOUBLE << 3 | 1]);
+            out.extend_from_slice(&value.to_le_bytes());
         }
         Scalar::Date(day) => push_number(out, number, field::DATE, zigzag(i64::from(day))),
         Scalar::Time(nanos) => push_number(out, number, field::TIME, nanos),
-        Scalar::Inet4(address) => push_blob(out, number, field::INET, &address),
-        Scalar::Inet6(address) => push_blob(out, number, field::INET, &address),
+        Scalar::Inet4(address) => push_blob(out, number, field::INET, address),
+        Scalar::Inet6(address) => push_blob(out, number, field::INET, address),
         Scalar::Varint(bytes) => push_blob(out, number, field::VARINT, bytes),
         Scalar::Decimal { scale, unscaled } => {
             let (value, message) = open_member(out, number, field::DECIMAL);

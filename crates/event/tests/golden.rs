@@ -334,7 +334,7 @@ fn topics_are_legal_and_apart() {
     assert_eq!(TopicTemplate::new("{prefix}", "ü"), Err(TemplateError::Character('ü')));
 }
 
-/// A schema that was loaded again may lie where the old one lay: only names tell them apart.
+/// Another schema may have other names for the same table.
 #[test]
 fn a_changed_table_is_noticed() {
     let mut spec = example();

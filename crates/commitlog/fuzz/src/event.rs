@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use cassandra_commitlog::{
     Cell, CellState, ClusteringValue, Column, ColumnData, ColumnKind, CqlType, DeletionTime, Expiry, Liveness,
-    LogOffset, PartitionUpdate, Position, Row, SegmentId, Span, TableId, TableSchema, parse_type,
+    LogOffset, PartitionUpdate, Position, Row, Schema, SegmentId, Span, TableId, TableSchema, parse_type,
 };
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Settings, Source, TopicTemplate, Unit};
 
@@ -151,6 +151,7 @@ pub fn values(data: &[u8]) {
     let all = Span { start: 0, end: len(&body) };
     let update = PartitionUpdate {
         table,
+        schema: Schema::new([]).number(),
         index: 0,
         key: shared,
         partition_deletion: (choice & 32 != 0).then_some(deletion),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cassandra_commitlog::{
     Bound, Cell, CellState, ClusteringValue, Column, ColumnData, ColumnKind, CqlType, DeletionTime, Expiry, Field,
-    Liveness, Native, PartitionUpdate, RangeDelete, Row, Span, TableId, TableSchema, UserType,
+    Liveness, Native, PartitionUpdate, RangeDelete, Row, Schema, Span, TableId, TableSchema, UserType,
 };
 
 #[derive(Debug, Clone)]
@@ -151,6 +151,8 @@ impl Owned {
     pub fn update(&self) -> PartitionUpdate<'_> {
         PartitionUpdate {
             table: &self.table,
+            // The table may be changed between two updates, as if each came from a schema of its own.
+            schema: Schema::new([]).number(),
             index: self.index,
             key: &self.key,
             partition_deletion: self.partition_deletion,
