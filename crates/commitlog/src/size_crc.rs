@@ -3,17 +3,18 @@
 //! Owns: that checksum. Does not own: all others, which `crc32fast` computes: for four bytes its setup costs five times
 //! as much as four look-ups.
 
-#![allow(
-    clippy::indexing_slicing,
-    reason = "of arrays of 256 by bytes; and at compile time, where it could only fail to build"
-)]
-
 /// The polynomial of CRC-32, lowest bit first.
 const POLYNOMIAL: u32 = 0xedb8_8320;
 
 /// What each value of a byte adds that has so many bytes behind it.
 static TABLES: [[u32; 256]; 4] = tables();
 
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "done by the compiler: all that could go wrong is the build"
+)]
 const fn tables() -> [[u32; 256]; 4] {
     let mut tables = [[0; 256]; 4];
     let mut byte = 0;
@@ -35,6 +36,7 @@ const fn tables() -> [[u32; 256]; 4] {
 }
 
 /// CRC-32 of the four bytes of a size.
+#[allow(clippy::indexing_slicing, reason = "of arrays of 256 by bytes")]
 #[inline]
 pub(crate) fn size_crc(bytes: [u8; 4]) -> u32 {
     let [one, two, three, four] = &TABLES;
