@@ -34,6 +34,9 @@ class Cell:
             return self
         if self.shards and other.shards:
             return self.merged(other)
+        if self.shards or other.shards:
+            # A counter that was deleted stays deleted, whatever the times say.
+            return self if self.deleted else other
         return max(self, other, key=Cell.rank)
 
     def rank(self):

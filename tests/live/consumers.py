@@ -13,6 +13,7 @@ import datetime
 import gzip
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,9 @@ from node.kafka_node import KafkaNode
 from tables import EPOCH
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-EXAMPLES, SHOP = ROOT / 'docs/examples', ROOT / 'fixtures/4.1-demo'
+EXAMPLES, GUIDE = ROOT / 'docs/examples', ROOT / 'docs/consumers.md'
+SHOP, ACTS = ROOT / 'fixtures/4.1-demo', ROOT / 'fixtures/4.1-mutations'
+HOST = json.loads((SHOP / 'node.json').read_text())['host_id']
 REPLICAS = [str(uuid.UUID(int=n)) for n in (1, 2)]
 TABLES = ['customers', 'orders', 'inventory']
 TOPICS = [f'cassandra.shop.{t}' for t in TABLES]
@@ -55,7 +58,7 @@ def live(binary, directory):
 class Test:
     def __init__(self, binary, directory, kafka):
         self.binary, self.directory, self.kafka = binary, directory, kafka
-        self.segments = unpacked(directory / 'segments')
+        self.segments = unpacked(SHOP, directory / 'segments')
 
     def run(self, tables):
         for host in REPLICAS:
@@ -65,6 +68,7 @@ class Test:
         copies = collections.Counter(e['digest'] for e in self.events)
         if set(copies.values()) != {len(REPLICAS)} or len(copies) < 80:
             raise Wrong(f'not two copies of some 80 changes: {copies.most_common()}')
+        self.check_guide()
         self.check_kcat(records)
         self.check_printers()
         self.check_troubles()
@@ -74,6 +78,19 @@ class Test:
     def replay(self, *arguments, ends=(0,)):
         return run([self.binary, 'replay', '--bootstrap', self.kafka.bootstrap, '--cluster', 'shop', '--create-topics', '3,1',
                     *arguments, self.segments], ends=ends)
+
+    def check_guide(self):
+        """Each event that docs/consumers.md shows is a recorded one, maybe without some members."""
+        shown = [json.loads(block) for block in re.findall(r'```json\n(.*?)```', GUIDE.read_text(), re.S)]
+        recorded = [json.loads(line) for case in (SHOP, ACTS) for line in self.recorded(case)]
+        strange = [e for e in shown if not any(all(r.get(name) == value for name, value in e.items()) for r in recorded)]
+        if strange or len(shown) < 10:
+            raise Wrong(f'{GUIDE.name} shows {len(shown)} events; these were not recorded: {strange}')
+        say(f'{GUIDE.name}: {len(shown)} events, all of them recorded ones')
+
+    def recorded(self, case):
+        segments = self.segments if case == SHOP else unpacked(case, self.directory / case.name)
+        return lines([self.binary, 'replay', '--sink', 'stdout', '--cluster', 'shop', '--host-id', HOST, '--schema', case / 'schema.json', segments])
 
     def check_kcat(self, records):
         printed = [line for t in TOPICS for line in lines(['sh', EXAMPLES / 'kcat.sh', self.kafka.bootstrap, t])]
@@ -220,9 +237,9 @@ def plain(row):
     return {name: of(value) for name, value in row.items() if value is not None}
 
 
-def unpacked(folder):
+def unpacked(case, folder):
     folder.mkdir()
-    for source in (SHOP / 'segments').iterdir():
+    for source in (case / 'segments').iterdir():
         if source.suffix == '.gz':
             (folder / source.stem).write_bytes(gzip.decompress(source.read_bytes()))
         else:
