@@ -276,7 +276,8 @@ fn every_link_leads_somewhere() {
     let mut followed = 0;
     for (path, text) in &documents {
         for link in links(text) {
-            if link.contains("://") {
+            // Addresses, and the names of items that rustdoc follows.
+            if link.contains("://") || link.contains("::") {
                 continue;
             }
             followed += 1;
