@@ -159,7 +159,7 @@ def moment(path):
     return u.time, [b - 256 if b > 127 else b for b in u.bytes[8:]]
 
 
-def read(brokers, topics):
+def read(brokers, topics, parse=json.loads):
     consumer = Consumer({'bootstrap.servers': brokers, 'group.id': 'unused', 'enable.auto.commit': False,
                          'enable.partition.eof': True})
     places = [(t, p) for t in topics for p in consumer.list_topics(t, 30).topics[t].partitions]
@@ -171,7 +171,7 @@ def read(brokers, topics):
             if message is None:
                 raise SystemExit(f'no answer from {brokers}')
             if not message.error():
-                yield json.loads(message.value())
+                yield parse(message.value())
             elif message.error().code() == KafkaError._PARTITION_EOF:
                 unfinished.discard((message.topic(), message.partition()))
             else:

@@ -71,6 +71,7 @@ class Test:
         self.check_guide()
         self.check_kcat(records)
         self.check_printers()
+        self.check_protobuf()
         self.check_troubles()
         self.check_flink(tables)
         self.check_table(tables)
@@ -100,10 +101,21 @@ class Test:
     def check_printers(self):
         """Each change of both copies once."""
         once = {e['digest']: e for e in self.events}.values()
-        wanted = [line for event in once for line in said(event)]
-        same('consumer.py', lines(self.consumer('--until-end')), wanted)
+        self.wanted = [line for event in once for line in said(event)]
+        same('consumer.py', lines(self.consumer('--until-end')), self.wanted)
         same('Consumer.java', lines([artifacts.java(17), *JAVA, '-Dorg.slf4j.simpleLogger.defaultLogLevel=error', f'-Dlogback.configurationFile={self.quiet_log()}',
-                                     '-cp', f'{artifacts.kafka_jars()}/*', EXAMPLES / 'Consumer.java', self.kafka.bootstrap, 'shop', 'until-end']), wanted)
+                                     '-cp', f'{artifacts.kafka_jars()}/*', EXAMPLES / 'Consumer.java', self.kafka.bootstrap, 'shop', 'until-end']),
+             self.wanted)
+
+    def check_protobuf(self):
+        """One copy as Protobuf says what the JSON says."""
+        self.replay('--schema', SHOP / 'schema.json', '--format', 'protobuf', '--topic-prefix', 'binary')
+        python, compiled = artifacts.protobuf_python(), self.directory / 'compiled'
+        compiled.mkdir()
+        run([python, '-m', 'grpc_tools.protoc', f'-I{ROOT}/crates/event/proto', f'--python_out={compiled}', 'cassandra_cdc.proto'])
+        printed = lines(['env', f'PYTHONPATH={compiled}', 'PYTHONDONTWRITEBYTECODE=1', python, EXAMPLES / 'protobuf.py', self.kafka.bootstrap,
+                         *(f'binary.shop.{t}' for t in TABLES)])
+        same('protobuf.py', printed, self.wanted)
 
     def check_troubles(self):
         """A table that is not in the schema, and a damaged segment: dead letters and gap records are printed."""
