@@ -4,12 +4,14 @@
     python3 -m grpc_tools.protoc -I ../../crates/event/proto --python_out=. cassandra_cdc.proto
     python3 protobuf.py localhost:9092 cassandra.shop.orders
 
-Turns each event into what the JSON form has, member by member, and reads the topic to its end.
+Turns each event into what the JSON form has, member by member, and reads the topic to its end. Two things look otherwise
+than there: a float has the digits of a double, a date that Python's calendar lacks is its number of days since 1970.
 """
 import base64
 import datetime
 import decimal
 import ipaddress
+import math
 import sys
 import uuid
 
@@ -91,6 +93,23 @@ def signed(data):
     return int.from_bytes(data, 'big', signed=True)
 
 
+def exact(message):
+    unscaled = signed(message.unscaled)
+    # From its digits: arithmetic would round to 28 of them.
+    return str(decimal.Decimal((unscaled < 0, [int(d) for d in str(abs(unscaled))], -message.scale)))
+
+
+def real(number):
+    return number if math.isfinite(number) else {'inf': 'Infinity', '-inf': '-Infinity'}.get(str(number), 'NaN')
+
+
+def date(days):
+    try:
+        return str(datetime.date(1970, 1, 1) + datetime.timedelta(days))
+    except OverflowError:  # Python has no years before 1 and behind 9999
+        return days
+
+
 def time(nanos):
     seconds, nanos = divmod(nanos, 1_000_000_000)
     return f'{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{nanos:09}'
@@ -102,17 +121,19 @@ VALUES = {
     'empty': lambda _: {'$empty': True},
     'raw': lambda data: {'$base64': base64.b64encode(data).decode()},
     'blob': lambda data: base64.b64encode(data).decode(),
+    'float': real,
+    'double': real,
     'uuid': lambda data: str(uuid.UUID(bytes=data)),
-    'date': lambda days: str(datetime.date(1970, 1, 1) + datetime.timedelta(days)),
+    'date': date,
     'time': time,
     'inet': lambda data: str(ipaddress.ip_address(data)),
     'varint': lambda data: str(signed(data)),
-    'decimal': lambda d: str(decimal.Decimal(signed(d.unscaled)).scaleb(-d.scale)),
+    'decimal': exact,
     'duration': lambda d: {'months': d.months, 'days': d.days, 'nanos': d.nanos},
     'list': lambda values: [value(v) for v in values.values],
     'map': lambda entries: [[value(e.key), value(e.value)] for e in entries.entries],
     'udt': lambda fields: named(fields.fields),
-    'floats': lambda floats: list(floats.values),
+    'floats': lambda floats: [real(f) for f in floats.values],
     'chunk': lambda c: {'$chunk': c.chunk, '$chunks': c.chunks, '$base64': base64.b64encode(c.bytes).decode()},
 }
 
