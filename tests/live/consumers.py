@@ -35,7 +35,7 @@ HOST = json.loads((SHOP / 'node.json').read_text())['host_id']
 REPLICAS = [str(uuid.UUID(int=n)) for n in (1, 2)]
 TABLES = ['customers', 'orders', 'inventory']
 TOPICS = [f'cassandra.shop.{t}' for t in TABLES]
-SECONDS = 120  # for a program that hangs
+SECONDS = 300  # for a program that hangs
 JAVA = ['-Xmx384m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1']
 
 
@@ -103,9 +103,10 @@ class Test:
         once = {e['digest']: e for e in self.events}.values()
         self.wanted = [line for event in once for line in said(event)]
         same('consumer.py', lines(self.consumer('--until-end')), self.wanted)
-        same('Consumer.java', lines([artifacts.java(17), *JAVA, '-Dorg.slf4j.simpleLogger.defaultLogLevel=error', f'-Dlogback.configurationFile={self.quiet_log()}',
-                                     '-cp', f'{artifacts.kafka_jars()}/*', EXAMPLES / 'Consumer.java', self.kafka.bootstrap, 'shop', 'until-end']),
-             self.wanted)
+        quiet = self.directory / 'quiet.xml'
+        quiet.write_text('<configuration/>')
+        same('Consumer.java', lines([artifacts.java(17), *JAVA, f'-Dlogback.configurationFile={quiet}', '-cp', f'{artifacts.kafka_jars()}/*',
+                                     EXAMPLES / 'Consumer.java', self.kafka.bootstrap, 'shop', 'until-end']), self.wanted)
 
     def check_protobuf(self):
         """One copy as Protobuf says what the JSON says."""
@@ -157,11 +158,6 @@ class Test:
 
     def consumer(self, *arguments):
         return [sys.executable, EXAMPLES / 'consumer.py', self.kafka.bootstrap, 'shop', *arguments]
-
-    def quiet_log(self):
-        path = self.directory / 'quiet.xml'
-        path.write_text('<configuration/>')
-        return path
 
 
 def said(event):
