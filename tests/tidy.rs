@@ -38,7 +38,7 @@ fn root() -> &'static Path {
 fn files(ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["src", "crates", "tests", "benches", "fixtures"].map(|name| root().join(name)).into();
+        ["src", "crates", "tests", "benches", "fixtures", "docs"].map(|name| root().join(name)).into();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
@@ -225,4 +225,85 @@ fn the_readme_names_every_command() {
         })
         .collect();
     assert!(missing.is_empty(), "not in README.md: {missing:?}");
+}
+
+/// Every document: those of the folders, and those beside the README.
+fn documents() -> Vec<(PathBuf, String)> {
+    let beside = fs::read_dir(root()).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name()));
+    let beside = beside.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let paths = beside.chain(files(".md"));
+    paths.map(|path| (path.clone(), fs::read_to_string(root().join(path)).unwrap())).collect()
+}
+
+/// Lines outside of blocks of code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_code = false;
+    text.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        in_code ^= fence;
+        !in_code && !fence
+    })
+}
+
+/// A line without what stands between backticks.
+fn without_code(line: &str) -> String {
+    line.split('`').step_by(2).collect()
+}
+
+/// What follows `](`, up to the closing parenthesis.
+fn links(text: &str) -> Vec<String> {
+    let lines = prose(text).map(without_code);
+    let of_line = |line: String| -> Vec<String> {
+        line.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect()
+    };
+    lines.flat_map(of_line).collect()
+}
+
+/// The names that a document's headings have in links: letters, digits, `-` and `_`; a space is `-`.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).filter(|line| line.starts_with('#'));
+    let name = |line: &str| -> String {
+        let kept = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        kept.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_')).collect()
+    };
+    headings.map(name).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let documents = documents();
+    let mut broken = Vec::new();
+    let mut followed = 0;
+    for (path, text) in &documents {
+        for link in links(text) {
+            // Addresses, and the names of items that rustdoc follows.
+            if link.contains("://") || link.contains("::") {
+                continue;
+            }
+            followed += 1;
+            let (file, anchor) = link.split_once('#').map_or((&*link, None), |(file, anchor)| (file, Some(anchor)));
+            let target = if file.is_empty() { root().join(path) } else { root().join(path).with_file_name(file) };
+            let leads = target.exists()
+                && anchor
+                    .is_none_or(|anchor| fs::read_to_string(&target).is_ok_and(|text| anchors(&text).contains(anchor)));
+            if !leads {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(followed > 50, "only {followed} links were found in {} documents", documents.len());
+    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_test_that_the_comparison_names_exists() {
+    let text = fs::read_to_string(root().join("docs/peers.md")).unwrap();
+    let sources: String =
+        sources().into_iter().filter(|(path, _)| path.starts_with("tests/peers")).map(|(_, text)| text).collect();
+    // Nothing else in backticks has so many words.
+    let named: BTreeSet<&str> =
+        text.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 3).collect();
+    assert!(named.len() > 15, "{named:?}");
+    let missing: Vec<&&str> = named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "named in docs/peers.md, and in no file of tests/peers: {missing:?}");
 }
