@@ -5,12 +5,40 @@
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 
+use super::health::Health;
 use super::metrics::{Count, Reason, Register, Seconds};
-use super::status::{HoldReason, Status};
+use super::status::{HoldReason, Identity, Status};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabel {
+    condition: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabel {
+    part: String,
+}
+
+/// Prometheus servers give a label `cluster` of their own to what they scrape: this one has another name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NodeLabels {
+    cluster_name: String,
+    host_id: String,
+    release: String,
+}
+
+/// What the gauges show.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) status: Status,
+    pub(super) live: Health,
+    pub(super) ready: Health,
+    pub(super) config_valid: bool,
 }
 
 /// Written at every scrape.
@@ -33,6 +61,9 @@ pub(super) struct Gauges {
     read_to_fallback: Count,
     problems: Count,
     damaged_gap_files: Count,
+    live: Family<PartLabel, Count>,
+    ready: Family<ConditionLabel, Count>,
+    node: Family<NodeLabels, Count>,
 }
 
 impl Gauges {
@@ -56,10 +87,14 @@ impl Gauges {
             problems: all.count("problems", "Things that a person should look at, as the status lists them"),
             damaged_gap_files: all.count("damaged_gap_files", "Files that should hold a gap record, and don't"),
             read_to_fallback: all.count("read_to_fallback", "1 while segments are read less far than configured"),
+            live: all.add("live", "1 while this loop turns, or is not at work: what /livez says", Family::default()),
+            ready: all.add("ready", "1 while this condition is met: what /readyz says", Family::default()),
+            node: all.add("node_info", "The node whose segments these are, once it is known", Family::default()),
         }
     }
 
-    pub(super) fn show(&self, status: &Status, config_valid: bool) {
+    pub(super) fn show(&self, shown: &Shown) {
+        let Shown { status, live, ready, config_valid } = shown;
         self.lag_bytes.set(status.lag.bytes);
         self.lag_segments.set(status.lag.segments);
         self.lag_seconds.set(status.lag.seconds);
@@ -78,9 +113,29 @@ impl Gauges {
         }
         self.broker_up.set(u64::from(status.kafka.as_ref().is_some_and(|kafka| kafka.connected)));
         self.checkpoint_age.set(status.checkpoint.age_seconds.unwrap_or(0.0));
-        self.config_valid.set(u64::from(config_valid));
+        self.config_valid.set(u64::from(*config_valid));
         self.problems.set(status.problems.len() as u64);
         self.damaged_gap_files.set(status.damaged_gap_files);
         self.read_to_fallback.set(u64::from(status.read_to.fallback.is_some()));
+        for part in &live.conditions {
+            self.live.get_or_create(&PartLabel { part: part.name.clone() }).set(u64::from(part.ok));
+        }
+        for condition in &ready.conditions {
+            let label = ConditionLabel { condition: condition.name.clone() };
+            self.ready.get_or_create(&label).set(u64::from(condition.ok));
+        }
+        self.show_node(status.identity.as_ref());
+    }
+
+    fn show_node(&self, identity: Option<&Identity>) {
+        // A node that was updated has another release: there is one series, not one for each.
+        self.node.clear();
+        let Some(Identity { cluster, host_id, release }) = identity else { return };
+        let labels = NodeLabels {
+            cluster_name: cluster.clone(),
+            host_id: host_id.clone(),
+            release: release.clone().unwrap_or_default(),
+        };
+        self.node.get_or_create(&labels).set(1);
     }
 }
