@@ -501,7 +501,12 @@ mod tests {
             let mut words = line.split_whitespace();
             let (name, kind) = (words.next().unwrap(), words.next().unwrap());
             let sample = format!("{PREFIX}_{name}");
-            let family = sample.strip_suffix("_total").or(sample.strip_suffix("_info")).unwrap_or(&sample);
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let family = sample.strip_suffix(suffix).unwrap();
             let parsed = found.remove(family).unwrap_or_else(|| panic!("no {family}"));
             assert_eq!(parsed.kind, kind, "{name}");
             let Some(samples) = parsed.samples.get(&sample) else {
