@@ -75,10 +75,11 @@ fn queries() -> Vec<String> {
     found
 }
 
-/// One family: its type, and by the name of a sample the labels that it has.
+/// One family: its type, what it says of itself, and by the name of a sample the labels that it has.
 #[derive(Debug, Default)]
 struct Family {
     kind: String,
+    help: String,
     samples: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -148,10 +149,14 @@ fn served() -> BTreeMap<String, Family> {
 fn families(text: &str) -> BTreeMap<String, Family> {
     let (mut families, mut current) = (BTreeMap::<String, Family>::new(), String::new());
     for line in text.lines() {
-        if let Some(described) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = described.split_once(' ').unwrap();
+        if let Some(described) = line.strip_prefix("# HELP ") {
+            let (name, help) = described.split_once(' ').unwrap();
             current = name.to_owned();
-            families.insert(current.clone(), Family { kind: kind.to_owned(), ..Family::default() });
+            families.insert(current.clone(), Family { help: help.to_owned(), ..Family::default() });
+        } else if let Some(described) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = described.split_once(' ').unwrap();
+            assert_eq!(name, current);
+            families.get_mut(name).unwrap().kind = kind.to_owned();
         } else if !line.starts_with('#') {
             let (sample, _) = line.rsplit_once(' ').unwrap();
             let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
@@ -264,6 +269,20 @@ fn queries_name_metrics_and_labels_that_are_served_and_every_metric_is_looked_at
         let unknown: Vec<&String> = named.labels.iter().filter(|label| !all.contains(label.as_str())).collect();
         assert!(unknown.is_empty(), "nothing has {unknown:?}: {query}");
     }
+    for (name, rule) in alerts() {
+        let asked = named(rule["expr"].as_str().unwrap()).metrics;
+        let mut known: BTreeSet<&str> = TARGET.into();
+        known.extend(
+            asked
+                .iter()
+                .filter_map(|(metric, _)| samples.get(metric.as_str()))
+                .flat_map(|all| all.iter().map(String::as_str)),
+        );
+        let words = rule["annotations"].to_string();
+        for label in words.split("$labels.").skip(1).map(|rest| word(rest).0) {
+            assert!(known.contains(label), "{name} speaks of a label {label}");
+        }
+    }
     let unseen: Vec<&String> = families
         .iter()
         .filter(|(_, family)| !family.samples.keys().any(|name| looked_at.contains(name)))
@@ -273,21 +292,18 @@ fn queries_name_metrics_and_labels_that_are_served_and_every_metric_is_looked_at
     the_runbooks_table_is_what_is_served(&families);
 }
 
-/// Rows of the runbook's table: the name in a query, the type, the labels.
+/// Rows of the runbook's table: the name in a query, the type, the labels, and in the agent's own words what it is.
 fn the_runbooks_table_is_what_is_served(families: &BTreeMap<String, Family>) {
     let runbook = read("RUNBOOK.md");
     let rows = runbook.lines().filter_map(|line| line.strip_prefix("| `"));
-    let table: BTreeMap<String, (String, BTreeSet<String>)> = rows
+    let table: BTreeMap<String, [String; 3]> = rows
         .map(|row| {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
             let [name, kind, labels, meaning, _] = cells[..] else { panic!("not four cells: {row}") };
-            assert!(!meaning.is_empty(), "{row}");
-            let labels = labels.split(", ").map(|label| label.trim_matches('`').to_owned());
-            let labels = labels.filter(|label| !label.is_empty()).collect();
-            (name.trim_matches('`').to_owned(), (kind.to_owned(), labels))
+            (name.trim_matches('`').to_owned(), [kind, &labels.replace('`', ""), meaning].map(ToOwned::to_owned))
         })
         .collect();
-    let served: BTreeMap<String, (String, BTreeSet<String>)> = families
+    let served: BTreeMap<String, [String; 3]> = families
         .iter()
         .map(|(name, family)| {
             let suffix = match family.kind.as_str() {
@@ -295,11 +311,16 @@ fn the_runbooks_table_is_what_is_served(families: &BTreeMap<String, Family>) {
                 "info" => "_info",
                 _ => "",
             };
-            let labels = family.samples.values().flatten().filter(|label| *label != "le").cloned().collect();
-            (format!("{name}{suffix}"), (family.kind.clone(), labels))
+            let labels: BTreeSet<&str> = family.samples.values().flatten().map(String::as_str).collect();
+            let labels: Vec<&str> = labels.into_iter().filter(|label| *label != "le").collect();
+            let help = family.help.trim_end_matches('.').to_owned();
+            (format!("{name}{suffix}"), [family.kind.clone(), labels.join(", "), help])
         })
         .collect();
-    assert_eq!(table, served, "the runbook's table, and what is served");
+    for (name, served) in &served {
+        assert_eq!(table.get(name), Some(served), "{name} in the runbook's table, and as it is served");
+    }
+    assert_eq!(table.len(), served.len(), "the runbook's table names metrics that nobody serves");
 }
 
 #[test]
