@@ -115,6 +115,7 @@ class Test:
     def __init__(self, directory, node, kafka, agent, prometheus):
         self.state, self.node, self.kafka, self.agent = directory / 'agent/state', node, kafka, agent
         self.prometheus, self.watch = prometheus, Watch(prometheus)
+        self.begin = time.monotonic()
         self.empty = dict(panels())  # queries that have not given any series yet
 
     def run(self):
@@ -146,7 +147,7 @@ class Test:
         self.watch.fires('Problems')
         (self.node.cdc_raw / 'README').unlink()
         self.look_at_panels()
-        say('held, set aside, refused: noticed; the hold and the configuration: over')
+        self.say('held, set aside, refused: noticed; the hold and the configuration: over')
 
     def kafka_away(self):
         """Kafka stands still while the node writes, and somebody deletes what is not read yet."""
@@ -165,13 +166,13 @@ class Test:
             self.watch.fires('KafkaSilent', seconds=120)
         finally:
             self.kafka.resume()
-        say('Kafka away: noticed, and so is what was deleted and lost meanwhile')
+        self.say('Kafka away: noticed, and so is what was deleted and lost meanwhile')
 
     def mended(self):
         self.watch.ends('Lagging', 'RawFull', 'KafkaSilent', 'SpoolFilling', seconds=120)
         self.watch.until('nothing else fires', 60, lambda firing: firing <= LASTING | TOO_FAST)
         self.look_at_panels()
-        say('Kafka back: over')
+        self.say('Kafka back: over')
 
     def cdc_raw_away(self):
         aside = self.node.cdc_raw.with_name('cdc_raw.away')
@@ -179,7 +180,7 @@ class Test:
         self.watch.fires('NotReady', 'WatchLost')
         aside.rename(self.node.cdc_raw)
         self.watch.ends('NotReady', 'WatchLost')
-        say('cdc_raw away and back: noticed, over')
+        self.say('cdc_raw away and back: noticed, over')
 
     def state_broken(self):
         """Both checkpoints are torn while the agent is down, and a gap record too. Then it is killed again and again."""
@@ -199,7 +200,7 @@ class Test:
             self.pass_time(2)
         self.watch.fires('Restarting')
         self.look_at_panels()
-        say('down, begun anew, restarted again and again: noticed')
+        self.say('down, begun anew, restarted again and again: noticed')
 
     def judge(self):
         """Every rule evaluates, every one that can be provoked has fired, what it says is rendered, every panel showed something."""
@@ -231,6 +232,9 @@ class Test:
         labels = self.watch.fired[f'CassandraCdc{name}']['labels']
         if labels.get(label) != value:
             raise Wrong(f'{name} fires with {labels}, not {label}={value}')
+
+    def say(self, text):
+        say(f'{time.monotonic() - self.begin:4.0f} s  {text}')
 
     def pass_time(self, seconds):
         end = time.monotonic() + seconds
