@@ -214,6 +214,13 @@ impl GapLog {
         gaps.any(|gap| gap.segment == segment && gap.kind != GapKind::DamagedBytes)
     }
 
+    /// When the newest of them was noticed, seconds since 1970; 0 where there is none.
+    pub fn newest(&self) -> u64 {
+        let inner = self.inner();
+        let newest = inner.unpublished.values().chain(inner.published.values()).map(|gap| gap.at).max();
+        newest.and_then(|at| u64::try_from(at).ok()).unwrap_or(0)
+    }
+
     /// Files that should hold a gap record, and don't: an alarm.
     pub fn damaged(&self) -> Vec<DamagedGap> {
         self.inner().damaged.clone()

@@ -367,6 +367,12 @@ impl Publisher {
         self.reports.round_trip()
     }
 
+    /// Whether a broker is connected, as librdkafka's statistics last had it. Before the first it counts as such, and where
+    /// there are none.
+    pub fn is_connected(&self) -> bool {
+        self.reports.is_connected()
+    }
+
     /// When the certificate that brokers know us by expires, seconds since 1970, if we have one.
     pub fn certificate_expires(&self) -> Option<u64> {
         self.settings.certificate_expires()

@@ -11,6 +11,7 @@
 //!                  keeper deletes ◀─ finish: reap ◀─ saved twice ◀─ finish: acknowledged ─ ledger
 //! ```
 
+mod behind;
 mod census;
 mod delivery;
 mod finish;

@@ -54,6 +54,8 @@ struct Shared {
     /// The last event that says that a broker does not let us in. Others follow it: all brokers seem to be away.
     refusal: Option<ClientEvent>,
     round_trip: Option<Duration>,
+    /// Whether any broker was connected when the client last said so.
+    connected: Option<bool>,
     /// When each code was last logged: no more of them than there are codes.
     told: Vec<(Code, Instant)>,
 }
@@ -107,6 +109,8 @@ struct Statistics {
 
 #[derive(Deserialize)]
 struct BrokerStatistics {
+    #[serde(default)]
+    state: String,
     rtt: Option<RoundTrips>,
 }
 
@@ -119,6 +123,10 @@ struct RoundTrips {
 }
 
 impl Statistics {
+    fn is_connected(&self) -> bool {
+        self.brokers.values().any(|broker| broker.state == "UP")
+    }
+
     /// The average of the slowest broker that was asked anything.
     fn round_trip(&self) -> Option<Duration> {
         let trips = self.brokers.values().filter_map(|broker| broker.rtt.as_ref()).filter(|trips| trips.cnt > 0);
@@ -259,6 +267,10 @@ impl Reports {
         self.lock().round_trip
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().connected.unwrap_or(true)
+    }
+
     pub(super) fn last_event(&self) -> Option<ClientEvent> {
         self.lock().event.clone()
     }
@@ -297,11 +309,11 @@ impl ClientContext for Context {
 
     fn stats_raw(&self, statistics: &[u8]) {
         match serde_json::from_slice::<Statistics>(statistics) {
-            // An interval without requests says nothing: the last one that had some holds.
             Ok(statistics) => {
-                if let Some(round_trip) = statistics.round_trip() {
-                    self.0.lock().round_trip = Some(round_trip);
-                }
+                let mut shared = self.0.lock();
+                shared.connected = Some(statistics.is_connected());
+                // An interval without requests says nothing: the last one that had some holds.
+                shared.round_trip = statistics.round_trip().or(shared.round_trip);
             }
             Err(error) => tracing::debug!(target: "librdkafka", %error, "read the statistics"),
         }
@@ -470,6 +482,14 @@ mod tests {
         assert_eq!(round_trip(text), Some(Duration::from_micros(2500)));
         assert_eq!(round_trip(r#"{"brokers":{"c:1/3":{"rtt":{"avg":0,"cnt":0}}}}"#), None);
         assert_eq!(round_trip("{}"), None);
+    }
+
+    #[test]
+    fn one_broker_that_is_up_is_a_connection() {
+        let connected = |text: &str| serde_json::from_str::<Statistics>(text).unwrap().is_connected();
+        assert!(connected(r#"{"brokers":{"a:1/1":{"state":"DOWN"},"b:1/2":{"state":"UP"}}}"#));
+        assert!(!connected(r#"{"brokers":{"a:1/1":{"state":"TRY_CONNECT"},"b:1/2":{}}}"#));
+        assert!(Reports::new(1).is_connected(), "nothing is said yet");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 
 use cassandra_event::GapKind;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,8 +19,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use super::gauges::Gauges;
-use super::status::{Counters, Status};
+use super::gauges::{Gauges, Shown};
+use super::process::Process;
+use super::status::Counters;
 use crate::keeper::Counts;
 use crate::line::Rejected;
 
@@ -99,11 +100,35 @@ impl Entries {
     }
 }
 
+/// Parts of the state directory that were damaged, so that the agent went on without them.
+#[derive(Debug)]
+pub struct StateResets {
+    /// Both generations of the checkpoint.
+    pub checkpoint: Counter,
+    /// The schema as the log told it.
+    pub schema: Counter,
+    /// The numbers of partitions.
+    pub partitions: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatePart {
+    part: &'static str,
+}
+
+impl StateResets {
+    fn of(family: &Family<StatePart, Counter>) -> Self {
+        let one = |part| family.get_or_create_owned(&StatePart { part });
+        Self { checkpoint: one("checkpoint"), schema: one("schema"), partitions: one("partitions") }
+    }
+}
+
 /// Everything that is counted or measured where it happens.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     gauges: Gauges,
+    process: Process,
     /// Segments acknowledged to their end.
     pub segments_finished: Counter,
     /// Segments deleted by us.
@@ -116,6 +141,10 @@ pub struct Metrics {
     pub lost_segments: Counter,
     /// Gap records.
     pub gap_records: ByReason,
+    /// When the newest gap record was made, seconds since 1970. It stands in the state directory, and so outlives us.
+    pub last_gap: Count,
+    /// Parts of the state that were damaged, and begun anew.
+    pub state_resets: StateResets,
     events_published: Family<Table, Counter>,
     event_bytes: Counter,
     /// The sum of `events_published`.
@@ -154,6 +183,8 @@ pub struct Metrics {
     pub checkpoint_duration: Histogram,
     /// Checkpoints that could not be saved.
     pub checkpoint_failures: Counter,
+    /// Whether notifications of changes in `cdc_raw` come.
+    inotify_watching: Count,
     inotify_overflows: Counter,
     rescans: Counter,
     idx_empty_reads: Counter,
@@ -206,14 +237,25 @@ impl Metrics {
             "Entries of commit-log segments that are done and acknowledged, each once, by what became of them",
             Family::default(),
         );
+        let state_resets = all.add(
+            "state_resets",
+            "Parts of the state that were damaged, and set aside at the start",
+            Family::default(),
+        );
         Self {
             gauges: Gauges::new(&mut all),
+            process: Process::new(),
             segments_finished: all.counter("segments_finished", "Segments acknowledged by Kafka to their end"),
             segments_deleted: all.counter("segments_deleted", "Segments deleted after Kafka had all of them"),
             resurrected_segments: all.counter("resurrected_segments", "Finished segments that Cassandra linked again"),
             foreign_deletions: all.counter("foreign_deletions", "Unfinished segments that somebody else deleted"),
             lost_segments: all.counter("lost_segments", "Segments lost before they were published"),
             gap_records: all.by_reason("gap_records", "Durable records of changes that can't be published", gaps),
+            last_gap: all.count(
+                "last_gap_timestamp_seconds",
+                "When the newest gap record in the state directory was made, seconds since 1970; 0 without one",
+            ),
+            state_resets: StateResets::of(&state_resets),
             events_published: all.add("events_published", "Records acknowledged by Kafka", Family::default()),
             events: Counter::default(),
             event_bytes: all.counter("event_bytes", "Bytes of keys and values of records acknowledged by Kafka"),
@@ -254,6 +296,8 @@ impl Metrics {
             ),
             checkpoint_duration: all.histogram("checkpoint_duration_seconds", "Time to save progress", 0.001, 13),
             checkpoint_failures: all.counter("checkpoint_failures", "Checkpoints that could not be saved"),
+            inotify_watching: all
+                .count("inotify_watching", "1 while changes in cdc_raw are notified; else it is scanned"),
             inotify_overflows: all.counter("inotify_overflows", "Overflows of the queue of file notifications"),
             rescans: all.counter("rescans", "Scans of cdc_raw"),
             idx_empty_reads: all.counter("idx_empty_reads", "Index files found empty, which is normal"),
@@ -266,6 +310,7 @@ impl Metrics {
     pub fn set_scanned(&self, rescans: u64, counts: &Counts) {
         raise(&self.rescans, rescans);
         raise(&self.inotify_overflows, counts.overflows);
+        self.inotify_watching.set(u64::from(counts.watching));
         raise(&self.idx_empty_reads, counts.indexes.empty);
         raise(&self.idx_invalid, counts.indexes.invalid.saturating_add(counts.indexes.backward));
     }
@@ -302,11 +347,13 @@ impl Metrics {
         }
     }
 
-    /// OpenMetrics text; the gauges repeat this status.
-    pub(super) fn text(&self, status: &Status, config_valid: bool) -> Result<String, fmt::Error> {
-        self.gauges.show(status, config_valid);
+    /// OpenMetrics text; the gauges repeat what is shown.
+    pub(super) fn text(&self, shown: &Shown) -> Result<String, fmt::Error> {
+        self.gauges.show(shown);
         let mut text = String::with_capacity(32 << 10);
-        encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, self.process.measured())?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }
@@ -322,7 +369,8 @@ mod tests {
 
     use super::*;
     use crate::cdc_raw::IndexCounts;
-    use crate::observe::status::{Hold, HoldReason, State};
+    use crate::observe::health::{self, Part};
+    use crate::observe::status::{Hold, HoldReason, Identity, State, Status};
 
     /// Names as dashboards and alerts use them, with type and labels.
     const NAMES: &str = "
@@ -342,6 +390,8 @@ mod tests {
         foreign_deletions_total counter
         lost_segments_total counter
         gap_records_total counter reason=segment-deleted,damaged-bytes,spool-released,index-without-log
+        last_gap_timestamp_seconds gauge
+        state_resets_total counter part=checkpoint,schema,partitions
         events_published_total counter keyspace=shop table=orders
         event_bytes_total counter
         entries_total counter outcome=published,not_cdc,filtered,dead_lettered
@@ -365,6 +415,7 @@ mod tests {
         checkpoint_duration_seconds histogram
         checkpoint_failures_total counter
         checkpoint_age_seconds gauge
+        inotify_watching gauge
         inotify_overflows_total counter
         rescans_total counter
         idx_empty_reads_total counter
@@ -373,7 +424,10 @@ mod tests {
         config_last_reload_successful gauge
         read_to_fallback gauge
         problems gauge
-        damaged_gap_files gauge";
+        damaged_gap_files gauge
+        live gauge part=pump,keeper,reports
+        ready gauge condition=config,cdc_raw,schema,hold,segments,kafka
+        node_info gauge cluster_name=test host_id=1-2 release=5.0.4";
 
     /// One family of an OpenMetrics text.
     #[derive(Debug, Default)]
@@ -429,18 +483,30 @@ mod tests {
         metrics
     }
 
+    /// With a health of all that there is, and without what the system says of the process.
     fn families(metrics: &Metrics, status: &Status) -> BTreeMap<String, Parsed> {
-        parse(&metrics.text(status, true).unwrap())
+        let (live, ready) = (health::live([None; Part::ALL.len()]), health::ready(status, true, None));
+        let shown = Shown { status: status.clone(), live, ready, config_valid: true };
+        let mut families = parse(&metrics.text(&shown).unwrap());
+        families.retain(|name, _| !name.starts_with("process_"));
+        families
     }
 
     #[test]
     fn every_name_is_there_once_with_its_type_and_labels() {
-        let mut found = families(&filled(), &Status::default());
+        let identity =
+            Identity { cluster: "test".to_owned(), host_id: "1-2".to_owned(), release: Some("5.0.4".to_owned()) };
+        let mut found = families(&filled(), &Status { identity: Some(identity), ..Status::default() });
         for line in NAMES.trim().lines() {
             let mut words = line.split_whitespace();
             let (name, kind) = (words.next().unwrap(), words.next().unwrap());
             let sample = format!("{PREFIX}_{name}");
-            let family = sample.strip_suffix("_total").or(sample.strip_suffix("_info")).unwrap_or(&sample);
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let family = sample.strip_suffix(suffix).unwrap();
             let parsed = found.remove(family).unwrap_or_else(|| panic!("no {family}"));
             assert_eq!(parsed.kind, kind, "{name}");
             let Some(samples) = parsed.samples.get(&sample) else {
@@ -491,6 +557,9 @@ mod tests {
         let found = families(&metrics, &status);
         assert_eq!(value(&found, "hold_state", "reason=\"damage\""), 1.0);
         assert_eq!(value(&found, "hold_state", "reason=\"schema\""), 0.0);
+        assert_eq!(value(&found, "ready", "condition=\"hold\""), 0.0);
+        assert_eq!(value(&found, "ready", "condition=\"config\""), 1.0);
+        assert_eq!(value(&found, "live", "part=\"pump\""), 1.0);
         assert_eq!(value(&found, "cdc_raw_time_to_full_seconds", ""), 10.5);
     }
 

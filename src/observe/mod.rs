@@ -16,9 +16,11 @@ mod health;
 pub mod http;
 pub mod log;
 mod metrics;
+mod process;
 mod status;
 pub mod systemd;
 
+use self::gauges::Shown;
 pub use self::health::{ACKNOWLEDGEMENT, BEAT, Condition, Health, Part};
 pub use self::metrics::{ByReason, Count, Entries, Metrics, PREFIX, Seconds};
 pub use self::status::{
@@ -146,7 +148,9 @@ impl Observe {
     /// # Errors
     /// None that a text in memory could have.
     pub fn metrics_text(&self) -> Result<String, fmt::Error> {
-        self.metrics.text(&self.status(), self.config_valid.load(Ordering::Relaxed))
+        let status = self.status();
+        let (live, ready) = (self.live(), self.ready_with(&status));
+        self.metrics.text(&Shown { status, live, ready, config_valid: self.config_valid.load(Ordering::Relaxed) })
     }
 
     fn ready_with(&self, status: &Status) -> Health {

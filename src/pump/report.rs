@@ -1,6 +1,7 @@
 //! What the pump says of itself.
 //!
-//! Owns: putting the status together about once a second, and the fill rate of `cdc_raw`. Does not own: how it is asked.
+//! Owns: putting the status together about once a second. Does not own: how it is asked, what it takes to know ages and
+//! rates (`behind`).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use cassandra_progress::{SegmentRecord, SegmentState as Recorded};
 use jiff::Timestamp;
 
 use super::Pump;
+use super::behind::{Behind, Fill, time_to_full};
 use super::hold::Reason;
 use crate::gaps::GapLog;
 use crate::interrupt;
@@ -22,18 +24,15 @@ use crate::observe::{
 /// How often the status is put together while nothing changes.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Over which time the fill rate is measured.
-const RATE: Duration = Duration::from_secs(30);
-
 /// What outlives one status.
 pub(super) struct Reporter {
     identity: Identity,
     shown: Option<Instant>,
     state: State,
     since: Timestamp,
-    /// Bytes of `cdc_raw` at a moment, and the rate that followed.
-    measured: Option<(Instant, u64)>,
-    fill_rate: f64,
+    fill: Fill,
+    /// Of each segment that is being read.
+    behind: HashMap<SegmentId, Behind>,
     limits: Limits,
 }
 
@@ -53,8 +52,8 @@ impl Reporter {
             shown: None,
             state: State::Starting,
             since: Timestamp::now(),
-            measured: None,
-            fill_rate: 0.0,
+            fill: Fill::default(),
+            behind: HashMap::new(),
             limits: Limits::default(),
         }
     }
@@ -63,19 +62,6 @@ impl Reporter {
         if let Some(limit) = &mut self.limits.spool {
             *limit = bytes;
         }
-    }
-
-    /// Growth of `cdc_raw`, bytes a second.
-    fn rate(&mut self, bytes: u64) -> f64 {
-        match self.measured {
-            Some((at, before)) if at.elapsed() >= RATE => {
-                self.fill_rate = (bytes as f64 - before as f64) / at.elapsed().as_secs_f64();
-                self.measured = Some((Instant::now(), bytes));
-            }
-            Some(_) => {}
-            None => self.measured = Some((Instant::now(), bytes)),
-        }
-        self.fill_rate
     }
 }
 
@@ -130,6 +116,9 @@ impl Pump {
         status.set_problems(damaged.iter().map(ToString::to_string).chain(scanned));
         let hold = status.hold.as_ref().map(|hold| &hold.next_action);
         status.next_action = hold.or(status.problems.first()).cloned().unwrap_or_default();
+        if let Some(gaps) = &self.gaps {
+            self.observe.metrics.last_gap.set(gaps.newest());
+        }
         self.observe.metrics.window_entries.set(self.delivery.ledger.window_entries());
         self.observe.set_status(status);
     }
@@ -171,12 +160,24 @@ impl Pump {
         }
     }
 
-    fn lag(&self) -> Lag {
-        let open = self.checkpoint.segments.iter().filter(|record| record.state() == Recorded::Reading);
-        let behind: Vec<u64> = open.map(|record| self.unacknowledged(record)).filter(|bytes| *bytes > 0).collect();
-        let bytes = behind.iter().sum();
-        let seconds = if behind.is_empty() { 0.0 } else { self.oldest_age() };
-        Lag { bytes, segments: behind.len() as u64, seconds }
+    fn lag(&mut self) -> Lag {
+        let (now, mut lag) = (Timestamp::now().as_second(), Lag::default());
+        let mut earlier = std::mem::take(&mut self.report.behind);
+        for record in self.checkpoint.segments.iter().filter(|record| record.state() == Recorded::Reading) {
+            let id = record.identity().segment;
+            let Some(reading) = self.readings.get(&id) else { continue };
+            // What waited when this life began may have waited since the segment was first seen.
+            let (mut behind, at) =
+                earlier.remove(&id).map_or((Behind::default(), record.first_seen), |known| (known, now));
+            behind.see(reading.readable(), record.acknowledged(), at);
+            if let Some(since) = behind.since() {
+                lag.bytes = lag.bytes.saturating_add(self.unacknowledged(record));
+                lag.segments = lag.segments.saturating_add(1);
+                lag.seconds = lag.seconds.max((now - since).max(0) as f64);
+            }
+            self.report.behind.insert(id, behind);
+        }
+        lag
     }
 
     fn oldest_age(&self) -> f64 {
@@ -187,9 +188,9 @@ impl Pump {
 
     fn cdc_raw_status(&mut self, scan: &Scan) -> CdcRaw {
         let (bytes, limit) = (scan.raw_bytes, self.report.limits.cdc_raw);
-        let fill_rate = self.report.rate(bytes);
-        let left = limit.map(|limit| limit.saturating_sub(bytes) as f64);
-        let time_to_full_seconds = left.filter(|_| fill_rate > 0.0).map(|left| left / fill_rate);
+        let fill_rate = self.report.fill.rate(bytes, Instant::now());
+        let largest = scan.segments.iter().filter_map(|view| view.raw.as_ref()).map(|meta| meta.len).max().unwrap_or(0);
+        let time_to_full_seconds = limit.and_then(|limit| time_to_full(bytes, limit, largest, fill_rate));
         CdcRaw { readable: scan.is_whole(), bytes, limit, fill_rate, time_to_full_seconds }
     }
 
@@ -205,7 +206,7 @@ impl Pump {
                 self.observe.metrics.kafka_rtt.set(round_trip.as_secs_f64());
             }
             complaint = publisher.last_event().map(|event| event.reason);
-            connected = true;
+            connected = publisher.is_connected();
         }
         self.observe.metrics.producer_queue_messages.set(in_flight);
         self.observe.metrics.producer_queue_bytes.set(bytes);

@@ -55,7 +55,7 @@ pub(super) fn pump(
     let (identity, pulled) = identity(config, state.as_ref(), observe)?;
     let settings = config.kafka.events.settings(&identity.cluster, &identity.host_id);
     let (store, checkpoint) = match state {
-        Some(state) => load(state, config, &identity).map(|(store, checkpoint)| (Some(store), checkpoint))?,
+        Some(state) => load(state, config, &identity, observe).map(|(store, checkpoint)| (Some(store), checkpoint))?,
         None => (None, Checkpoint::default()),
     };
     let at_state = |error| Failure::io(config.state.directory.display(), error);
@@ -69,9 +69,9 @@ pub(super) fn pump(
         quarantine = Some(Quarantine::open_to_keep(store.path(), &settings).map_err(at_state)?);
     }
     let counts = store.as_ref().map(|store| store.path().join("partitions.json"));
-    let partitions = partitions(counts, config.kafka.on_partition_change).map_err(at_state)?;
+    let partitions = partitions(counts, config.kafka.on_partition_change, observe).map_err(at_state)?;
     let schema = SchemaSource::new(config.cassandra.contact.clone(), pulled.is_some());
-    let line = line(config, pulled, settings, store.as_ref())?.keeping(quarantine);
+    let line = line(config, pulled, settings, store.as_ref(), observe)?.keeping(quarantine);
     let parts = Parts {
         keeper: keeper(config, acknowledges, gaps.clone(), observe)?,
         commitlog: config.cassandra.commitlog.clone(),
@@ -168,7 +168,12 @@ fn identity(
 
 /// The checkpoint to go on from. Where neither generation is whole all that is present counts as unread: that repeats
 /// events and loses none.
-fn load(state: StateDir, config: &Config, identity: &Identity) -> Result<(CheckpointStore, Checkpoint), Failure> {
+fn load(
+    state: StateDir,
+    config: &Config,
+    identity: &Identity,
+    observe: &Observe,
+) -> Result<(CheckpointStore, Checkpoint), Failure> {
     let node =
         Node { agent: config.state.agent.clone(), host: identity.host_id.clone(), cluster: identity.cluster.clone() };
     match state.load(&node) {
@@ -183,6 +188,7 @@ fn load(state: StateDir, config: &Config, identity: &Identity) -> Result<(Checkp
             tracing::error!("{error}: both are set aside, everything present is published again");
             let suffix = jiff::Timestamp::now().as_second().to_string();
             let store = state.set_aside(&suffix).map_err(state_failure)?;
+            observe.metrics.state_resets.checkpoint.inc();
             Ok((store, Checkpoint { node, ..Checkpoint::default() }))
         }
         Err((_, error)) => Err(state_failure(error)),
@@ -206,6 +212,7 @@ fn line(
     pulled: Option<Pulled>,
     settings: Settings,
     store: Option<&CheckpointStore>,
+    observe: &Observe,
 ) -> Result<Line, Failure> {
     let kept = store.map(|store| store.path().join("schema.json"));
     let earlier = match kept.as_deref().map(Timeline::load).transpose() {
@@ -213,6 +220,7 @@ fn line(
         Err(error) => {
             tracing::error!("{error:#}");
             set_aside(kept.as_deref());
+            observe.metrics.state_resets.schema.inc();
             None
         }
     };
@@ -240,7 +248,7 @@ fn line(
 }
 
 /// The numbers of partitions that an earlier life kept. Without them the cluster's own count.
-fn partitions(kept: Option<PathBuf>, on_change: OnPartitionChange) -> io::Result<Partitions> {
+fn partitions(kept: Option<PathBuf>, on_change: OnPartitionChange, observe: &Observe) -> io::Result<Partitions> {
     match Partitions::open(kept.clone(), on_change) {
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
             tracing::error!(
@@ -248,6 +256,7 @@ fn partitions(kept: Option<PathBuf>, on_change: OnPartitionChange) -> io::Result
                  partitions count that the topics have now; if they were changed since, keys move"
             );
             set_aside(kept.as_deref());
+            observe.metrics.state_resets.partitions.inc();
             Partitions::open(kept, on_change)
         }
         opened => opened,
