@@ -35,7 +35,7 @@ use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 use self::admin::Admin;
 use self::errors::refused_setting;
 pub use self::errors::{Action, HoldReason, KafkaError, Place, classify};
-pub use self::examine::{TopicFacts, examine};
+pub use self::examine::{Examined, TopicFacts, examine};
 pub use self::reports::ClientEvent;
 use self::reports::{Context, Finished, ReportThread, Reports};
 use self::runs::{BucketId, Runs};

@@ -329,7 +329,10 @@ impl ClientContext for Context {
         if classify(Place::Event, code) == Action::Credentials {
             shared.refusal = Some(event.clone());
         }
-        shared.event = Some(event);
+        // It follows from what was said of each broker, and says less.
+        if code != Code::AllBrokersDown || shared.event.is_none() {
+            shared.event = Some(event);
+        }
     }
 }
 
