@@ -179,7 +179,8 @@ impl Publisher {
             }
             if left.is_zero() {
                 let bootstrap = self.settings.bootstrap.clone();
-                let detail = self.reports.last_event().map_or_else(|| "no answer".to_owned(), |event| event.reason);
+                let event = || self.reports.last_event().map(|event| event.reason);
+                let detail = self.reports.last_disconnect().or_else(event).unwrap_or_else(|| "no answer".to_owned());
                 return Err(KafkaError::Unreachable { bootstrap, waited, detail });
             }
         }

@@ -13,8 +13,9 @@ use super::admin::Admin;
 use super::errors::KafkaError;
 use super::{ASK, KafkaSettings, Publisher};
 
-/// How long a producer may take to get an id, or to be refused one: it asks half a second after the start at the latest.
-const PRODUCER_ID: Duration = Duration::from_millis(1500);
+/// How long a producer may take from its start to get an id, or to be refused one: it asks after half a second at the
+/// latest.
+const PRODUCER_ID: Duration = Duration::from_secs(1);
 
 /// What is known of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,8 +64,8 @@ impl TopicFacts {
 /// # Errors
 /// As [`Publisher::connect`]; [`KafkaError::Topic`] if the cluster gives no metadata.
 pub fn examine(settings: &KafkaSettings, topics: &[String]) -> Result<Examined, KafkaError> {
+    let started = Instant::now();
     let publisher = Publisher::connect(settings)?;
-    let connected = Instant::now();
     let admin = Admin::connect(settings.client_config()?, settings.lookup_timeout)?;
     let mut facts = Vec::new();
     for topic in topics {
@@ -79,7 +80,7 @@ pub fn examine(settings: &KafkaSettings, topics: &[String]) -> Result<Examined, 
     for topic in &mut facts {
         topic.config = configs.remove(&topic.name);
     }
-    Ok(Examined { topics: facts, refused: refused(&publisher, connected + PRODUCER_ID) })
+    Ok(Examined { topics: facts, refused: refused(&publisher, started + PRODUCER_ID) })
 }
 
 /// Why the cluster gives this producer no id, if it says so until then: an idempotent one needs WRITE on some topic for

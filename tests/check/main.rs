@@ -3,6 +3,8 @@
 //! Owns: one mistake after the other on a node where all else is well. Does not own: what only real servers say
 //! (`tests/live`).
 
+#![allow(unreachable_pub, reason = "modules of one test")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -23,6 +23,16 @@ const FIXES: &[(&[&str], &str)] = &[
         "set security.protocol to ssl, or to sasl_ssl if there is a login: this port seems to talk TLS",
     ),
     (
+        &["might require sasl"],
+        "set security.protocol to sasl_ssl or sasl_plaintext, with sasl.mechanism, sasl.username and sasl.password in \
+         the file of kafka.properties_file: the broker hangs up on who does not log in",
+    ),
+    (
+        // A broker's TLS alert, read as the length of an answer; or it just hangs up before the first one.
+        &["invalid response size", "in state apiversion_query"],
+        "set security.protocol to ssl, or to sasl_ssl if there is a login: this port seems to talk TLS",
+    ),
+    (
         &["connecting to a plaintext broker listener", "wrong version number", "packet length too long"],
         "set security.protocol to plaintext, or to sasl_plaintext, or name the broker's TLS port in kafka.bootstrap: \
          this port talks no TLS",
@@ -65,9 +75,7 @@ pub(super) fn look(config: &Config, schema: Option<&Schema>, report: &mut Report
     let examined = match examine(&settings, &topics::names(config, schema)) {
         Ok(examined) => examined,
         Err(error) => {
-            let found = found(&error);
-            let fix = fix_of(&found);
-            return report.fail(KAFKA, found, fix);
+            return report.fail(KAFKA, found(&error), fix_of(&error));
         }
     };
     match &examined.refused {
@@ -102,8 +110,9 @@ fn plain(detail: &str) -> &str {
     detail.split_once("/bootstrap: ").map_or(detail, |(_, words)| words)
 }
 
-fn fix_of(found: &str) -> &'static str {
-    let found = found.to_lowercase();
-    let fix = FIXES.iter().find(|(words, _)| words.iter().any(|words| found.contains(words)));
+fn fix_of(error: &KafkaError) -> &'static str {
+    let (KafkaError::Unreachable { detail, .. } | KafkaError::Credentials { detail, .. }) = error else { return ELSE };
+    let detail = detail.to_lowercase();
+    let fix = FIXES.iter().find(|(words, _)| words.iter().any(|words| detail.contains(words)));
     fix.map_or(ELSE, |(_, fix)| fix)
 }

@@ -80,7 +80,9 @@ fn ask(cassandra: &Cassandra, contact: &Contact, report: &mut Report) -> Option<
         }
         Err(error) => {
             let text = format!("{error:#}");
-            report.fail(CQL, text.as_str(), fix_of(&text));
+            // Behind this it is advice for programmers.
+            let told = text.find(". You can use SessionBuilder").unwrap_or(text.len());
+            report.fail(CQL, text.get(..told).unwrap_or(&text), fix_of(&text));
             None
         }
     }
@@ -94,6 +96,12 @@ fn fix_of(error: &str) -> &'static str {
         ("connection refused", "start the node, or set cassandra.contact to its rpc_address and native_transport_port"),
         ("resolve the name", "correct the host in cassandra.contact"),
         ("certificate verify failed", "set cassandra.tls_ca to the certificate that signed the node's"),
+        ("authentication is required", "set cassandra.user and cassandra.password_file: the node wants a login"),
+        ("are incorrect", "correct cassandra.user, and the password in the file of cassandra.password_file"),
+        (
+            "frame header",
+            "set cassandra.tls_ca if the node wants TLS, or set cassandra.contact to its native_transport_port",
+        ),
         ("wrong version number", "drop cassandra.tls_ca, or set cassandra.contact to the port that talks TLS"),
     ];
     let found = fixes.iter().find(|(words, _)| error.contains(words)).map(|(_, fix)| *fix);
