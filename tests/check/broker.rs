@@ -186,7 +186,9 @@ fn metadata(rest: &mut Rest<'_>, port: u16, says: &Says, answer: &mut Answer) {
             answer.int16(0).int32(partition).int32(1);
             for count in [topic.replicas, topic.in_sync] {
                 answer.int32(count);
-                (1..=count).for_each(|broker| drop(answer.int32(broker)));
+                for broker in 1..=count {
+                    answer.int32(broker);
+                }
             }
         }
     }

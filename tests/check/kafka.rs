@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::thread;
 
 use crate::broker::{Broker, CLUSTER_AUTHORIZATION_FAILED, Says, TOPIC_AUTHORIZATION_FAILED, Topic};
-use crate::place::{Lines, Place, TOPIC, mode_of, well};
+use crate::place::{Lines, Place, TOPIC, TOPICS, mode_of, well};
 use crate::tls::Authority;
 
 fn check_at(place: &Place, bootstrap: &str, sets: &[&str]) -> Lines {
@@ -16,15 +17,20 @@ fn check_at(place: &Place, bootstrap: &str, sets: &[&str]) -> Lines {
 fn a_broker_that_is_not_there() {
     let place = Place::new();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let lines = check_at(&place, &free, &[]);
-    lines.say("fail", "Kafka", "Connection refused", "start Kafka, or correct the port in kafka.bootstrap");
-    lines.only(&["Kafka"]);
-    let lines = check_at(&place, "no-such-host.invalid:9092", &[]);
-    lines.say("fail", "Kafka", "Failed to resolve", "correct the host name in kafka.bootstrap");
     // A socket that takes connections and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let lines = check_at(&place, &silent.local_addr().unwrap().to_string(), &[]);
-    lines.say("fail", "Kafka", "does not answer within", "kafka.bootstrap");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap().to_string();
+    let checks = [
+        (free.as_str(), "Connection refused", "start Kafka, or correct the port in kafka.bootstrap"),
+        ("no-such-host.invalid:9092", "Failed to resolve", "correct the host name in kafka.bootstrap"),
+        (&silent, "does not answer within", "correct kafka.bootstrap, or open the way to it"),
+    ];
+    thread::scope(|scope| {
+        for (bootstrap, found, fix) in checks {
+            let place = &place;
+            scope.spawn(move || check_at(place, bootstrap, &[]).say("fail", "Kafka", found, fix).only(&["Kafka"]));
+        }
+    });
 }
 
 #[test]
@@ -34,16 +40,22 @@ fn tls_on_one_side_only_or_of_another_authority() {
     let ca = format!("kafka.librdkafka.ssl.ca.location={}", place.file("ca.pem").display());
     fs::write(place.file("ca.pem"), ours.pem()).unwrap();
     let tls = ["kafka.librdkafka.security.protocol=ssl", ca.as_str()];
-    let at = |broker: &Broker, sets: &[&str]| check_at(&place, &broker.bootstrap(), sets);
+    let at = &|broker: &Broker, sets: &[&str]| check_at(&place, &broker.bootstrap(), sets);
 
     let encrypted = Broker::start(well(), Some(ours.server(None)));
-    at(&encrypted, &tls).only(&[]);
-    at(&encrypted, &[]).say("fail", "Kafka", "does not answer", "set security.protocol to ssl");
-    at(&place.broker, &tls).say("fail", "Kafka", "does not let us in", "set security.protocol to plaintext");
     let foreign = Broker::start(well(), Some(theirs.server(None)));
-    at(&foreign, &tls).say("fail", "Kafka", "certificate", "set ssl.ca.location to the certificate of the authority");
     let elsewhere = Broker::start(well(), Some(ours.server(Some("elsewhere"))));
-    at(&elsewhere, &tls).say("fail", "Kafka", "mismatch", "name the broker in kafka.bootstrap as its certificate does");
+    thread::scope(|scope| {
+        scope.spawn(|| at(&encrypted, &tls).only(&[]));
+        for (broker, sets, found, fix) in [
+            (&encrypted, &tls[..0], "does not answer", "set security.protocol to ssl"),
+            (&place.broker, &tls, "PLAINTEXT broker listener?", "set security.protocol to plaintext"),
+            (&foreign, &tls, "certificate", "set ssl.ca.location to the certificate of the authority"),
+            (&elsewhere, &tls, "mismatch", "name the broker in kafka.bootstrap as its certificate does"),
+        ] {
+            scope.spawn(move || at(broker, sets).say("fail", "Kafka", found, fix).only(&["Kafka"]));
+        }
+    });
 }
 
 #[test]
@@ -103,21 +115,34 @@ fn topics_that_are_missing() {
 #[test]
 fn topics_that_lose_or_refuse_records() {
     let place = Place::new();
-    let with = |key: &str, value: &str| {
-        place.broker.set(TOPIC, Topic::safe().with(key, value));
+    let safe = Topic::safe;
+    let mistakes = [
+        [
+            ("min.insync.replicas", "1", "warn", "min.insync.replicas=1", "--add-config min.insync.replicas=2"),
+            ("cleanup.policy", "compact", "fail", "is compacted", "--add-config cleanup.policy=delete"),
+            (
+                "unclean.leader.election.enable",
+                "true",
+                "warn",
+                "can be dropped",
+                "unclean.leader.election.enable=false",
+            ),
+        ],
+        [
+            ("retention.ms", "3600000", "warn", "keeps records for 60 minutes", "--add-config retention.ms="),
+            ("max.message.bytes", "10000", "warn", "takes 9.77 KiB at once", "--add-config max.message.bytes="),
+            ("min.insync.replicas", "4", "fail", "Kafka takes no record", "start the brokers that are away"),
+        ],
+    ];
+    for mistakes in mistakes {
+        for (topic, (key, value, ..)) in TOPICS.into_iter().zip(mistakes) {
+            place.broker.set(topic, safe().with(key, value));
+        }
         let lines = place.check::<&str>(&[]);
+        for (topic, (_, _, level, found, fix)) in TOPICS.into_iter().zip(mistakes) {
+            lines.say(level, "topic", found, fix).say(level, "topic", topic, fix);
+        }
         lines.only(&["topic"]);
-        lines
-    };
-    for (key, value, level, found, fix) in [
-        ("min.insync.replicas", "1", "warn", "min.insync.replicas=1", "--add-config min.insync.replicas=2"),
-        ("cleanup.policy", "compact", "fail", "is compacted", "--add-config cleanup.policy=delete"),
-        ("unclean.leader.election.enable", "true", "warn", "can be dropped", "unclean.leader.election.enable=false"),
-        ("retention.ms", "3600000", "warn", "keeps records for 60 minutes", "--add-config retention.ms="),
-        ("max.message.bytes", "10000", "warn", "takes 9.77 KiB at once", "--add-config max.message.bytes="),
-        ("min.insync.replicas", "4", "fail", "Kafka takes no record", "start the brokers that are away"),
-    ] {
-        with(key, value).say(level, "topic", found, fix);
     }
     place.broker.set(TOPIC, Topic { in_sync: 1, ..Topic::safe() });
     let lines = place.check::<&str>(&[]);

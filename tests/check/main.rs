@@ -1,6 +1,6 @@
 //! `check` as an operator meets it: every mistake is made for real, and the line that names it is read.
 //!
-//! Owns: one mistake after the other on a node where all else is well. Does not own: what only real servers say
+//! Owns: one mistake after the other on a node where all else is well, and what a running agent says of two of them. Does not own: what only real servers say
 //! (`tests/live`).
 
 #![allow(unreachable_pub, reason = "modules of one test")]
@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent;
 mod broker;
 mod cql;
 mod files;

@@ -15,7 +15,7 @@ use crate::support::{BINARY, Laid, Ran, program};
 
 /// The tables with cdc of the recorded case, as topics.
 pub const TOPIC: &str = "cassandra.shop.orders";
-const TOPICS: [&str; 4] = ["cassandra.shop.customers", "cassandra.shop.inventory", TOPIC, "cassandra.dead-letter"];
+pub const TOPICS: [&str; 4] = ["cassandra.shop.customers", "cassandra.shop.inventory", TOPIC, "cassandra.dead-letter"];
 
 pub struct Place {
     pub laid: Laid,

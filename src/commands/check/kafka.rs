@@ -19,11 +19,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// most of these come under one code.
 const FIXES: &[(&[&str], &str)] = &[
     (
+        &["timed out", "no route", "unreachable", "no answer"],
+        "correct kafka.bootstrap, or open the way to it: a firewall or a route is missing",
+    ),
+    (
         &["connecting to a ssl listener"],
         "set security.protocol to ssl, or to sasl_ssl if there is a login: this port seems to talk TLS",
     ),
     (
-        &["might require sasl"],
+        &["might require sasl", "in state up"],
         "set security.protocol to sasl_ssl or sasl_plaintext, with sasl.mechanism, sasl.username and sasl.password in \
          the file of kafka.properties_file: the broker hangs up on who does not log in",
     ),
@@ -60,10 +64,6 @@ const FIXES: &[(&[&str], &str)] = &[
     ),
     (&["failed to resolve"], "correct the host name in kafka.bootstrap, or have it resolved (/etc/hosts, DNS)"),
     (&["connection refused"], "start Kafka, or correct the port in kafka.bootstrap"),
-    (
-        &["timed out", "no route", "unreachable", "no answer"],
-        "correct kafka.bootstrap, or open the way to it: a firewall or a route is missing",
-    ),
 ];
 
 const ELSE: &str = "check kafka.bootstrap, security.protocol and the credentials in kafka.properties_file";

@@ -102,6 +102,7 @@ fn fix_of(error: &str) -> &'static str {
             "frame header",
             "set cassandra.tls_ca if the node wants TLS, or set cassandra.contact to its native_transport_port",
         ),
+        ("unexpected eof", "drop cassandra.tls_ca, or set cassandra.contact to the port that talks TLS"),
         ("wrong version number", "drop cassandra.tls_ca, or set cassandra.contact to the port that talks TLS"),
     ];
     let found = fixes.iter().find(|(words, _)| error.contains(words)).map(|(_, fix)| *fix);
