@@ -214,6 +214,7 @@ impl FileSystem {
     const BTRFS: Self = Self(0x9123_683e);
     const TMPFS: Self = Self(0x0102_1994);
     const OVERLAY: Self = Self(0x794c_7630);
+    const RAMFS: Self = Self(0x8584_58f6);
 
     /// The one that holds this file or directory.
     ///
@@ -233,13 +234,24 @@ impl FileSystem {
         self.0
     }
 
+    /// Its name, if that is known.
+    pub fn name(self) -> Option<&'static str> {
+        NAMES.iter().find(|(magic, ..)| *magic == self.0).map(|(_, name, _)| *name)
+    }
+
+    /// Whether another machine keeps what is on it.
+    pub fn is_network(self) -> bool {
+        NAMES.iter().any(|(magic, _, network)| *magic == self.0 && *network)
+    }
+
+    /// Whether all that is on it goes with the next boot.
+    pub fn is_volatile(self) -> bool {
+        matches!(self, Self::TMPFS | Self::RAMFS)
+    }
+
     /// Its name, if links, their counts and renames on it were proven to be what the agent counts on.
     pub fn proven(self) -> Option<&'static str> {
-        match self {
-            Self::EXT4 => Some("ext4"),
-            Self::XFS => Some("xfs"),
-            _ => None,
-        }
+        matches!(self, Self::EXT4 | Self::XFS).then(|| self.name()).flatten()
     }
 
     /// How files on it are had: mapped only where a mapping is known to show at once what others write.
@@ -251,9 +263,52 @@ impl FileSystem {
     }
 }
 
+/// Magic numbers, names, and whether it is a network's: statfs(2) and the kernel's headers.
+const NAMES: [(i64, &str, bool); 20] = [
+    (FileSystem::EXT4.0, "ext4", false),
+    (FileSystem::XFS.0, "xfs", false),
+    (FileSystem::BTRFS.0, "btrfs", false),
+    (FileSystem::TMPFS.0, "tmpfs", false),
+    (FileSystem::RAMFS.0, "ramfs", false),
+    (FileSystem::OVERLAY.0, "overlay", false),
+    (0x2fc1_2fc1, "zfs", false),
+    (0xf2f5_2010, "f2fs", false),
+    (0x4d44, "fat", false),
+    (0x6969, "nfs", true),
+    (0xff53_4d42, "cifs", true),
+    (0xfe53_4d42, "smb2", true),
+    (0x517b, "smb", true),
+    (0x00c3_6400, "ceph", true),
+    (0x0102_1997, "9p", true),
+    (0x0bd0_0bd0, "lustre", true),
+    (0x0116_1970, "gfs2", true),
+    (0x7461_636f, "ocfs2", true),
+    (0x5346_414f, "afs", true),
+    // Most of what is mounted so for a server keeps its files elsewhere: sshfs, GlusterFS, object stores.
+    (0x6573_5546, "fuse", true),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_systems_are_told_apart() {
+        for (magic, name, network, volatile, proven) in [
+            (0xef53, Some("ext4"), false, false, true),
+            (0x5846_5342, Some("xfs"), false, false, true),
+            (0x0102_1994, Some("tmpfs"), false, true, false),
+            (0x794c_7630, Some("overlay"), false, false, false),
+            (0x6969, Some("nfs"), true, false, false),
+            (0xff53_4d42, Some("cifs"), true, false, false),
+            (0x6573_5546, Some("fuse"), true, false, false),
+            (0x1234, None, false, false, false),
+        ] {
+            let it = FileSystem(magic);
+            let told = (it.name(), it.is_network(), it.is_volatile(), it.proven().is_some());
+            assert_eq!(told, (name, network, volatile, proven), "{magic:#x}");
+        }
+    }
 
     #[test]
     fn a_directory_made_anew_is_another_one_even_if_it_gets_the_same_number() {

@@ -35,7 +35,7 @@ use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 use self::admin::Admin;
 use self::errors::refused_setting;
 pub use self::errors::{Action, HoldReason, KafkaError, Place, classify};
-pub use self::examine::{TopicFacts, examine};
+pub use self::examine::{Examined, TopicFacts, examine};
 pub use self::reports::ClientEvent;
 use self::reports::{Context, Finished, ReportThread, Reports};
 use self::runs::{BucketId, Runs};
@@ -179,7 +179,8 @@ impl Publisher {
             }
             if left.is_zero() {
                 let bootstrap = self.settings.bootstrap.clone();
-                let detail = self.reports.last_event().map_or_else(|| "no answer".to_owned(), |event| event.reason);
+                let event = || self.reports.last_event().map(|event| event.reason);
+                let detail = self.reports.last_disconnect().or_else(event).unwrap_or_else(|| "no answer".to_owned());
                 return Err(KafkaError::Unreachable { bootstrap, waited, detail });
             }
         }

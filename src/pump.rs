@@ -39,7 +39,7 @@ use self::hold::{Hold, Reason};
 use self::intake::{Intake, Probe};
 pub use self::partitions::Partitions;
 use self::reading::Reading;
-pub use self::report::Limits;
+pub use self::report::{Limits, too_few};
 pub use self::schema::{SchemaSource, pull};
 pub use self::trouble::PumpError;
 use self::trouble::Trouble;
@@ -398,6 +398,7 @@ impl Pump {
     /// What the node said of its schema without a reason.
     fn take_news(&mut self) {
         if let Some(pulled) = self.schema.news() {
+            self.schema.take_note(&pulled.schema);
             self.line.merge_schema(&pulled.schema, pulled.at_micros);
         }
     }

@@ -1,19 +1,15 @@
-//! `config` and `check` as a user types them: from the sample to a configuration that is used, and what is said about
-//! one that is not.
+//! `config` as a user types it: from the sample to a configuration that is used, and what is said about one that is not.
 //!
-//! Does not own: what each key means (the unit tests of `config`).
+//! Does not own: what each key means (the unit tests of `config`), `check` (`tests/check`).
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use rdkafka::mocking::MockCluster;
-use serde_json::Value;
-use support::{Laid, Ran, program};
+use support::{Ran, program};
 use tempfile::TempDir;
 
 /// A folder in which a configuration is tried, apart from whatever is on this machine.
@@ -124,86 +120,4 @@ fn a_secret_is_never_printed() {
             assert_eq!(masked, if arguments.contains(&file.as_str()) { 2 } else { 1 }, "{}", ran.text());
         }
     }
-}
-
-/// The findings of a check about one subject, as levels.
-fn levels(findings: &[Value], subject: &str) -> Vec<String> {
-    let of = findings.iter().filter(|finding| finding["check"] == subject);
-    of.map(|finding| finding["level"].as_str().unwrap().to_owned()).collect()
-}
-
-#[test]
-fn a_check_looks_at_everything_and_changes_nothing() {
-    let laid = Laid::own("4.1-demo");
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("cassandra.dead-letter", 1, 1).unwrap();
-    let place = Place::new("");
-    for (name, mode) in [("state", 0o700), ("spool", 0o700)] {
-        fs::create_dir(laid.file(name)).unwrap();
-        fs::set_permissions(laid.file(name), Permissions::from_mode(mode)).unwrap();
-    }
-    let document = format!(
-        "[cassandra]\ncdc_raw = {:?}\nschema = {:?}\nhost_id = \"6f1c2f6e-0000-4000-8000-000000000001\"\n\
-         [state]\ndirectory = {:?}\n[spool]\nenabled = true\ndirectory = {:?}\nmin_free = \"1MiB\"\n\
-         [kafka]\nbootstrap = {:?}\n",
-        laid.raw(),
-        laid.schema,
-        laid.file("state"),
-        laid.file("spool"),
-        cluster.bootstrap_servers(),
-    );
-    fs::write(place.path("c.toml"), document).unwrap();
-    let names = || -> BTreeSet<PathBuf> {
-        ["cdc_raw", "state", "spool"]
-            .iter()
-            .flat_map(|folder| fs::read_dir(laid.file(folder)).unwrap().map(|entry| entry.unwrap().path()))
-            .collect()
-    };
-    let before = names();
-    let checked = place.run(&["check", "-o", "json"], |_| {}).expect(1);
-    assert_eq!(names(), before);
-    let findings: Vec<Value> = serde_json::from_slice(&checked.out).unwrap();
-    for subject in ["configuration", "cassandra.yaml", "cdc_raw", "spool", "free space", "state", "identity", "Kafka"] {
-        assert_eq!(levels(&findings, subject), ["ok"], "{subject}: {findings:#?}");
-    }
-    // The topics of the tables are missing; the dead-letter topic has one replica.
-    let topics = levels(&findings, "topic");
-    assert!(topics.contains(&"fail".to_owned()) && topics.contains(&"warn".to_owned()), "{findings:#?}");
-    let is_told = |finding: &Value| finding["level"] == "ok" || finding["fix"].is_string();
-    assert!(findings.iter().all(is_told), "{findings:#?}");
-}
-
-#[test]
-fn a_check_names_what_would_lose_changes() {
-    let laid = Laid::own("4.1-demo");
-    let place = Place::new("[kafka]\nbootstrap = \"127.0.0.1:1\"\n");
-    let yaml = "cdc_enabled: no\ncdc_total_space: 64MiB\ncdc_block_writes: false\ncluster_name: Shop\n\
-                transparent_data_encryption_options:\n  enabled: true\n";
-    fs::write(place.path("cassandra.yaml"), yaml).unwrap();
-    fs::create_dir(laid.file("state")).unwrap();
-    fs::set_permissions(laid.file("state"), Permissions::from_mode(0o755)).unwrap();
-    let sets = [
-        format!("cassandra.cdc_raw={}", laid.raw().display()),
-        format!("state.directory={}", laid.file("state").display()),
-        format!("spool.directory={}", laid.file("link").display()),
-        "spool.enabled=false".to_owned(),
-    ];
-    let run = |more: &[&str]| {
-        let mut arguments = vec!["check"];
-        sets.iter().for_each(|set| arguments.extend(["--set", set]));
-        arguments.extend(more);
-        place.run(&arguments, |_| {}).expect(1)
-    };
-    let findings = run(&["-o", "jsonl"]).events();
-    // Off, too small, deleting without a spool, encrypted without a key.
-    assert_eq!(levels(&findings, "cassandra.yaml"), ["fail"; 4], "{findings:#?}");
-    for subject in ["state", "identity", "schema", "Kafka"] {
-        assert_eq!(levels(&findings, subject), ["fail"], "{subject}: {findings:#?}");
-    }
-    // A spool that only looks like a sibling.
-    std::os::unix::fs::symlink(laid.raw(), laid.file("link")).unwrap();
-    let findings = run(&["-o", "jsonl", "--set", "spool.enabled=true", "--set", "spool.min_free=1MiB"]).events();
-    assert_eq!(levels(&findings, "spool"), ["fail"], "{findings:#?}");
-    let table = run(&[]);
-    assert!(table.text().contains("fail  cassandra.yaml") && table.text().contains("-> set cdc_enabled: true"));
 }

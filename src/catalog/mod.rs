@@ -3,6 +3,7 @@
 //! Owns: reading the first two into [`SystemSchema`] rows, and what DDL in the log made of them at which place
 //! (`timeline`). Does not own: what rows and changes mean (`cassandra-commitlog`), which source counts when.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use cassandra_commitlog::SystemSchema;
@@ -40,4 +41,26 @@ pub struct Pulled {
     pub document: serde_json::Value,
     /// When the first of the questions was asked, microseconds since 1970: the rows count as written then.
     pub at_micros: i64,
+}
+
+/// Keyspaces that bypass the commit log, with their tables that have `cdc = true`: Cassandra takes that without a word,
+/// and no change of theirs ever comes.
+pub fn bypassing(rows: &SystemSchema) -> BTreeMap<String, Vec<String>> {
+    let bypass: BTreeSet<&str> =
+        rows.keyspaces.iter().filter(|row| !row.durable_writes).map(|row| row.keyspace_name.as_str()).collect();
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    if bypass.is_empty() {
+        return found;
+    }
+    let (schema, _) = rows.resolve();
+    for table in schema.tables().iter().filter(|table| table.cdc && bypass.contains(table.keyspace.as_str())) {
+        found.entry(table.keyspace.clone()).or_default().push(table.name.clone());
+    }
+    found
+}
+
+/// A name as CQL takes it.
+pub fn quoted(name: &str) -> String {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    if name.bytes().all(plain) { name.to_owned() } else { format!("\"{name}\"") }
 }

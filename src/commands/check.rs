@@ -1,8 +1,8 @@
 //! `check`: a look at everything that the service needs.
 //!
 //! Owns: the findings, and how they are printed. Does not own: what is looked at (the modules below). Nothing is
-//! changed: the one thing that is made is a link in the spool's directory, or where that will be, and it is gone before
-//! the next look.
+//! changed: what is made is a link in the spool's directory, or where that will be, and it is gone before the next
+//! look; locks are held, and `http.listen` is, for an instant.
 
 use std::fmt::{self, Write as _};
 
@@ -15,8 +15,11 @@ use crate::exit::{Ending, Exit};
 
 mod disk;
 mod files;
+mod kafka;
+mod keys;
 mod node;
 mod schema;
+mod spool;
 mod state;
 mod topics;
 
@@ -75,8 +78,11 @@ pub(super) fn run(arguments: &ConfigArgs, output: Output) -> Ending {
     let mut report = Report::default();
     match Config::load(arguments) {
         Err(failure) => {
-            let fix = "`cassandra-cdc config init` lists every key; everything else was not looked at";
-            report.fail("configuration", failure.to_string(), fix);
+            let fix = match failure.exit {
+                Exit::Permission => "let the user who runs the agent read that file, and run this check as that user",
+                _ => "correct it: `cassandra-cdc config init` prints every key with what it is for",
+            };
+            report.fail("configuration", failure.to_string(), format!("{fix}; nothing else was looked at"));
         }
         Ok(loaded) => {
             let file = loaded.file.as_ref().map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
@@ -98,12 +104,17 @@ pub(super) fn run(arguments: &ConfigArgs, output: Output) -> Ending {
 fn look(config: &Config, report: &mut Report) {
     node::look(config, report);
     disk::look(config, report);
-    state::look(config, report);
-    let schema = schema::look(config, report);
-    topics::look(config, schema.as_ref(), report);
+    keys::look(config, report);
+    let held = state::look(config, report);
+    state::listen(config, held, report);
+    spool::look(config, held, report);
+    let known = schema::look(config, report);
+    state::owner(config, known.identity, report);
+    kafka::look(config, known.schema.as_ref(), report);
 }
 
-/// A line each, and what to do below it: side by side they would be wider than any terminal.
+/// A line each, and what to do below it: side by side they would be wider than any terminal. The sum comes last, where
+/// a terminal shows it.
 fn as_table(report: &Report) -> String {
     let mut text = String::new();
     let width = report.0.iter().map(|finding| finding.subject.len()).max().unwrap_or_default();
@@ -115,6 +126,8 @@ fn as_table(report: &Report) -> String {
             let _ = writeln!(text, "{:1$}-> {fix}", "", width + 8);
         }
     }
+    let count = |level| report.0.iter().filter(|finding| finding.level == level).count();
+    let _ = writeln!(text, "\n{} fail, {} warn, {} ok", count(Level::Fail), count(Level::Warn), count(Level::Ok));
     text
 }
 

@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 use super::units;
 
+/// Fewer segments than this in cdc_total_space, and Cassandra is at its limit with what it has not even synced.
+const FEWEST_SEGMENTS: u64 = 4;
+
 /// Where packages put the file: Debian's, Red Hat's.
 const DEFAULT_FILES: [&str; 2] = ["/etc/cassandra/cassandra.yaml", "/etc/cassandra/conf/cassandra.yaml"];
 
@@ -58,6 +61,19 @@ impl Node {
         let mut node = Self::parse(&text).with_context(|| path.display().to_string())?;
         node.yaml = Some(path.to_owned());
         Ok(node)
+    }
+
+    /// How much Cassandra lets lie in `cdc_raw`, on a volume of so many bytes. Without the file that is not known.
+    pub fn cdc_limit(&self, volume: u64) -> Option<u64> {
+        self.yaml.as_ref()?;
+        Some(self.cdc_total_space.unwrap_or_else(|| (4096 << 20).min(volume / 8)))
+    }
+
+    /// How many segments such a limit holds, if those are too few.
+    pub fn too_few_segments(&self, limit: u64) -> Option<u64> {
+        let segment = self.commitlog_segment_size.unwrap_or(32 << 20);
+        let segments = limit.checked_div(segment)?;
+        (segments < FEWEST_SEGMENTS).then_some(segments)
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -191,6 +207,17 @@ mod tests {
         assert_eq!(node.cdc_block_writes, Some(false));
         assert_eq!(node.cdc_raw, Some("/data/cdc_raw".into()));
         assert_eq!((node.cdc_enabled, node.cdc_total_space), (Some(false), None));
+    }
+
+    #[test]
+    fn a_limit_has_cassandras_default_and_holds_so_many_segments() {
+        let node = |text| Node { yaml: Some("y".into()), ..Node::parse(text).unwrap() };
+        assert_eq!(Node::default().cdc_limit(1 << 40), None);
+        assert_eq!(node("cdc_enabled: true").cdc_limit(1 << 40), Some(4 << 30));
+        assert_eq!(node("cdc_total_space: 0MiB").cdc_limit(8 << 30), Some(1 << 30));
+        let node = node("cdc_total_space: 96MiB");
+        assert_eq!(node.cdc_limit(1 << 40), Some(96 << 20));
+        assert_eq!((node.too_few_segments(96 << 20), node.too_few_segments(128 << 20)), (Some(3), None));
     }
 
     #[test]

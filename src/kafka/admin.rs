@@ -109,7 +109,11 @@ impl Admin {
         }
         let results = wait(self.client.describe_configs(&resources, &self.options)).unwrap_or_default();
         let config = |resource: ConfigResource| {
+            // A topic whose settings we may not know comes without any.
             let OwnedResourceSpecifier::Topic(topic) = resource.specifier else { return None };
+            if resource.entries.is_empty() {
+                return None;
+            }
             let entries = resource.entries.into_iter();
             Some((topic, entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()))
         };

@@ -53,6 +53,8 @@ struct Shared {
     event: Option<ClientEvent>,
     /// The last event that says that a broker does not let us in. Others follow it: all brokers seem to be away.
     refusal: Option<ClientEvent>,
+    /// What was last wrong with a connection: with its guess at the cause, which no event has.
+    disconnected: Option<String>,
     round_trip: Option<Duration>,
     /// Whether any broker was connected when the client last said so.
     connected: Option<bool>,
@@ -279,6 +281,10 @@ impl Reports {
         self.lock().refusal.clone()
     }
 
+    pub(super) fn last_disconnect(&self) -> Option<String> {
+        self.lock().disconnected.clone()
+    }
+
     fn slot(&self, slot: u32) -> Option<&Slot> {
         self.slots.get(usize::try_from(slot).ok()?)
     }
@@ -295,6 +301,9 @@ pub(super) struct Context(pub(super) Arc<Reports>);
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            self.0.lock().disconnected = Some(message.to_owned());
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{message}");

@@ -41,8 +41,18 @@ pub(super) struct Reporter {
 pub struct Limits {
     /// Bytes of `cdc_raw`.
     pub cdc_raw: Option<u64>,
+    /// How many segments those are, if that is too few.
+    pub few_segments: Option<u64>,
     /// Bytes of the spool; none without one.
     pub spool: Option<u64>,
+}
+
+/// What is said of a limit that holds so many segments.
+pub fn too_few(segments: u64) -> String {
+    format!(
+        "cdc_total_space holds {segments} segments, and one of them is being written: raise it to many times \
+         commitlog_segment_size, and restart the node"
+    )
 }
 
 impl Reporter {
@@ -113,7 +123,9 @@ impl Pump {
         let damaged = self.gaps.as_ref().map(GapLog::damaged).unwrap_or_default();
         status.damaged_gap_files = damaged.len() as u64;
         let scanned = scan.problems.iter().cloned().chain(scan.foreign.iter().map(ToString::to_string));
-        status.set_problems(damaged.iter().map(ToString::to_string).chain(scanned));
+        let few = self.report.limits.few_segments.map(too_few);
+        let node = few.into_iter().chain(self.schema.problems());
+        status.set_problems(damaged.iter().map(ToString::to_string).chain(scanned).chain(node));
         let hold = status.hold.as_ref().map(|hold| &hold.next_action);
         status.next_action = hold.or(status.problems.first()).cloned().unwrap_or_default();
         if let Some(gaps) = &self.gaps {

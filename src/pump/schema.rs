@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cassandra_commitlog::MutationError;
+use cassandra_commitlog::{MutationError, SystemSchema};
 
-use crate::catalog::Pulled;
 use crate::catalog::cql::{self, Contact};
+use crate::catalog::{Pulled, bypassing, quoted};
 use crate::interrupt;
 use crate::line::Line;
 use crate::observe::{Observe, Part};
@@ -46,6 +46,8 @@ pub struct SchemaSource {
     /// What the node's answers lacked, and when that was clear.
     in_vain: Vec<(MutationError, Instant)>,
     news: Option<Receiver<Pulled>>,
+    /// What of the schema loses changes, and what to do about it.
+    problems: Vec<String>,
 }
 
 impl SchemaSource {
@@ -54,7 +56,28 @@ impl SchemaSource {
         let contact = contact.map(|contact| Arc::new(Mutex::new(contact)));
         let news = contact.clone().map(|contact| pull_regularly(contact, answered));
         let ask = contact.clone().map(|contact| -> Ask { Box::new(move |observe| pull(current(&contact), observe)) });
-        Self { contact, ask, in_vain: Vec::new(), news }
+        Self { contact, ask, in_vain: Vec::new(), news, problems: Vec::new() }
+    }
+
+    /// Looks in the node's own word for tables whose changes never reach the log, and says so once.
+    pub fn take_note(&mut self, rows: &SystemSchema) {
+        let told = |(keyspace, tables): (String, Vec<String>)| {
+            format!(
+                "changes of {keyspace}.{{{}}} never reach the commit log: ALTER KEYSPACE {} WITH durable_writes = true",
+                tables.join(", "),
+                quoted(&keyspace)
+            )
+        };
+        let problems: Vec<String> = bypassing(rows).into_iter().map(told).collect();
+        for new in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            tracing::warn!("{new}");
+        }
+        self.problems = problems;
+    }
+
+    /// What was noted, for the status.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        self.problems.iter().cloned()
     }
 
     /// The same node, with these credentials from now on.

@@ -12,6 +12,7 @@ import time
 
 from common import Wrong, connect, nearest, parsed, position, say, with_servers_directory
 
+import checks
 import facts
 import state
 import topics
@@ -60,6 +61,7 @@ class Test:
             events.check_changes(changes)
             self.check_tables(events)
             self.check_again(records)
+            checks.look(self.binary, self.directory, self.cassandra, self.kafka, KEYSPACE, CAPTURED)
         finally:
             cluster.shutdown()
 

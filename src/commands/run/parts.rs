@@ -70,7 +70,10 @@ pub(super) fn pump(
     }
     let counts = store.as_ref().map(|store| store.path().join("partitions.json"));
     let partitions = partitions(counts, config.kafka.on_partition_change, observe).map_err(at_state)?;
-    let schema = SchemaSource::new(config.cassandra.contact.clone(), pulled.is_some());
+    let mut schema = SchemaSource::new(config.cassandra.contact.clone(), pulled.is_some());
+    if let Some(pulled) = &pulled {
+        schema.take_note(&pulled.schema);
+    }
     let line = line(config, pulled, settings, store.as_ref(), observe)?.keeping(quarantine);
     let parts = Parts {
         keeper: keeper(config, acknowledges, gaps.clone(), observe)?,
@@ -94,8 +97,14 @@ pub(super) fn pump(
         None => Pump::to_kafka(parts, options, kafka(current), partitions),
         Some(sink) => Pump::to_sink(parts, options, sink),
     };
+    let node = &config.cassandra.node;
+    let few_segments = node.cdc_total_space.and_then(|limit| node.too_few_segments(limit));
+    if let Some(segments) = few_segments {
+        tracing::warn!("{}", pump::too_few(segments));
+    }
     pump.set_limits(Limits {
-        cdc_raw: config.cassandra.node.cdc_total_space,
+        cdc_raw: node.cdc_total_space,
+        few_segments,
         spool: (acknowledges && config.spool.enabled).then_some(config.spool.max_bytes),
     });
     Ok(pump)

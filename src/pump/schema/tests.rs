@@ -4,7 +4,7 @@ use super::*;
 use crate::catalog::Identity;
 use crate::catalog::timeline::Timeline;
 use crate::line::Wanted;
-use cassandra_commitlog::{SchemaStore, SystemSchema, TableId};
+use cassandra_commitlog::{SchemaStore, TableId};
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Settings, TopicTemplate, Unit};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,7 +34,7 @@ fn line() -> Line {
 }
 
 fn source(ask: impl Fn(&Observe) -> anyhow::Result<Pulled> + Send + 'static) -> SchemaSource {
-    SchemaSource { contact: None, ask: Some(Box::new(ask)), in_vain: Vec::new(), news: None }
+    SchemaSource { ask: Some(Box::new(ask)), ..SchemaSource::new(None, false) }
 }
 
 fn table(id: u128) -> MutationError {
