@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::catalog::cql::Refused;
+
 /// Exit codes, as scripts and service managers see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -72,6 +74,12 @@ impl Failure {
         let cause = error.root_cause().downcast_ref::<io::Error>();
         let denied = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
         Self { exit: if denied { Exit::Permission } else { Exit::Config }, error }
+    }
+
+    /// Why Cassandra was not asked: it can't be reached, or it and we refuse each other.
+    pub fn cassandra(error: anyhow::Error) -> Self {
+        let exit = if Refused::is_cause(&error) { Exit::Permission } else { Exit::Unreachable };
+        Self { exit, error }
     }
 
     /// An I/O error with what was being done; a missing permission has an exit code of its own.
