@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use crate::catalog::cql::Refused;
+use crate::catalog::cql::{Refused, Unusable};
 
 /// Exit codes, as scripts and service managers see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +76,12 @@ impl Failure {
         Self { exit: if denied { Exit::Permission } else { Exit::Config }, error }
     }
 
-    /// Why Cassandra was not asked: it can't be reached, or it and we refuse each other.
+    /// Why Cassandra was not asked: it can't be reached, it and we refuse each other, or a file that this takes is wrong.
     pub fn cassandra(error: anyhow::Error) -> Self {
-        let exit = if Refused::is_cause(&error) { Exit::Permission } else { Exit::Unreachable };
+        if error.downcast_ref::<Unusable>().is_some() {
+            return Self::config(error);
+        }
+        let exit = if error.downcast_ref::<Refused>().is_some() { Exit::Permission } else { Exit::Unreachable };
         Self { exit, error }
     }
 

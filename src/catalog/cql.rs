@@ -48,6 +48,9 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows in one answer.
 const PAGE_ROWS: i32 = 2000;
 
+/// What the driver puts before the reason.
+const DRIVERS_PREFIX: &str = "The pool is broken; Last connection failed with: ";
+
 /// How often a pull begins again because the schema changed under it.
 const ATTEMPTS: usize = 3;
 
@@ -76,12 +79,10 @@ pub struct Login {
 #[error("{0}")]
 pub struct Refused(String);
 
-impl Refused {
-    /// Whether this is why a node was not asked.
-    pub fn is_cause(error: &anyhow::Error) -> bool {
-        error.downcast_ref::<Self>().is_some()
-    }
-}
+/// A file of the login, or of TLS, is not what it should be: the node was not asked at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("read the files that it takes")]
+pub struct Unusable;
 
 /// Asks the node for its identity and all of its schema.
 pub async fn pull(contact: &Contact) -> Result<Pulled> {
@@ -121,11 +122,11 @@ struct Node {
 impl Node {
     async fn connect(contact: &Contact) -> Result<Self> {
         let password = match &contact.login {
-            Some(login) => Some((login.user.as_str(), password(login)?)),
+            Some(login) => Some((login.user.as_str(), password(login).context(Unusable)?)),
             None => None,
         };
         let host = split(&contact.address).map_or("", |(host, _)| host);
-        let guard = contact.tls.as_ref().map(|tls| Guard::new(tls, host)).transpose()?;
+        let guard = contact.tls.as_ref().map(|tls| Guard::new(tls, host)).transpose().context(Unusable)?;
         let mut last = anyhow!("the name has no address");
         for address in resolve(&contact.address).await? {
             let mut builder = SessionBuilder::new()
@@ -247,11 +248,21 @@ fn not_connected(error: NewSessionError, guard: Option<&Guard>) -> anyhow::Error
             _ => {}
         }
     }
-    let hint = match guard {
-        Some(_) => "does this port speak TLS, and does it want a client certificate (cassandra.tls_certificate)?",
-        None => "is Cassandra up, and does this port speak plain CQL? If it wants TLS, set cassandra.tls_ca",
-    };
-    anyhow!("{:#}; {hint}", told(error))
+    let told = told(error).to_string();
+    let told = told.strip_prefix(DRIVERS_PREFIX).unwrap_or(&told);
+    match guard {
+        Some(_) if told.contains("SSL alert number") => Refused(format!(
+            "{told}; it wants a certificate of ours that it trusts: check cassandra.tls_certificate and tls_key, and \
+             Cassandra's trust store"
+        ))
+        .into(),
+        Some(_) => anyhow!("{told}; is Cassandra up, and does this port speak TLS?"),
+        None => {
+            anyhow!(
+                "{told}; is Cassandra up, and does this port speak plain CQL? If it wants TLS, set cassandra.tls_ca"
+            )
+        }
+    }
 }
 
 /// The driver's errors repeat their causes' texts in their own: the innermost says it once.

@@ -150,6 +150,22 @@ pub(super) fn refused_setting(error: &ClientError) -> KafkaError {
     }
 }
 
+/// What to do where brokers and we do not trust each other. librdkafka has the same words for a certificate of another CA,
+/// of another host, and for one that has expired.
+fn advice(detail: &str) -> &'static str {
+    if detail.contains("certificate verify failed") {
+        "the brokers' certificate must descend from ssl.ca.location, name the host of kafka.bootstrap (in its \
+         subjectAltName), and not have expired: `openssl s_client -connect HOST:PORT` shows it"
+    } else if detail.contains("SSL alert number") {
+        "the broker wants a certificate of ours that it trusts: check ssl.certificate.location and ssl.key.location, and \
+         whether its CA is among the broker's"
+    } else if detail.contains("SASL") {
+        "check sasl.mechanism, sasl.username and sasl.password, and that this port is one for SASL"
+    } else {
+        "check security.protocol, and the sasl.* and ssl.* properties"
+    }
+}
+
 /// Why the publisher could not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KafkaError {
@@ -179,7 +195,7 @@ pub enum KafkaError {
         detail: String,
     },
     /// A broker answered, and does not let us in.
-    #[error("log in to Kafka at {bootstrap}: {detail}; check the sasl.* and ssl.* properties")]
+    #[error("log in to Kafka at {bootstrap}: {detail}; {}", advice(detail))]
     Credentials {
         /// The bootstrap addresses.
         bootstrap: String,
@@ -377,6 +393,20 @@ mod tests {
         ];
         for (place, code, action) in table {
             assert_eq!(classify(place, code), action, "{place:?} {code:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_login_says_which_side_refused_and_what_to_look_at() {
+        let told =
+            |detail: &str| KafkaError::Credentials { bootstrap: "k:1".into(), detail: detail.into() }.to_string();
+        for (detail, advice) in [
+            ("SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker", "subjectAltName"),
+            ("Receive failed: ssl/tls alert certificate required: SSL alert number 116", "ssl.certificate.location"),
+            ("SASL authentication error: Authentication failed", "sasl.password"),
+            ("something else", "security.protocol"),
+        ] {
+            assert!(told(detail).contains(detail) && told(detail).contains(advice), "{}", told(detail));
         }
     }
 
