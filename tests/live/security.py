@@ -24,7 +24,7 @@ from node.kafka_node import KafkaNode, Listener
 
 CASE = pathlib.Path(__file__).resolve().parents[2] / 'fixtures/4.1-demo'
 CLUSTER, HOST_ID = 'rig', '472909a9-1eca-45fa-9dab-312ad2117191'
-USER, PASSWORD, KEY_PASSPHRASE = 'cdc', 'correct-horse', 'battery-staple'
+USER, PASSWORD, WRONG_PASSWORD, KEY_PASSPHRASE = 'cdc', 'correct-horse', 'wrong-donkey', 'battery-staple'
 BOUND = 100  # seconds after which a command counts as hanging; `run` gives a node a minute, a broker 10 s
 REFUSED, UNREACHABLE, CONFIG = 77, 69, 78
 
@@ -94,7 +94,7 @@ class Agent:
             ran = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, env=os.environ | (environment or {}))
         except subprocess.TimeoutExpired as e:
             raise Wrong(f"`{' '.join(command)}` hangs:\n{(e.stderr or b'')[-2000:].decode()}") from e
-        for secret in (PASSWORD, KEY_PASSPHRASE, 'PRIVATE KEY'):
+        for secret in (PASSWORD, WRONG_PASSWORD, KEY_PASSPHRASE, 'PRIVATE KEY'):
             if secret in ran.stdout + ran.stderr:
                 raise Wrong(f"`{' '.join(command)}` shows a secret:\n{ran.stdout}\n{ran.stderr}")
         return ran
@@ -201,7 +201,7 @@ class OfKafka:
             'login-to-tls': ('tls', sasl('PLAIN'), REFUSED, ['SASL']),
             'no-login': ('sasl', tls, UNREACHABLE, ['security.protocol']),
         }
-        self.wrong |= {f'{name}-password': ('sasl', sasl(mechanism, 'wrong-donkey'), REFUSED, login) for name, mechanism in mechanisms.items()}
+        self.wrong |= {f'{name}-password': ('sasl', sasl(mechanism, WRONG_PASSWORD), REFUSED, login) for name, mechanism in mechanisms.items()}
 
     def bootstrap(self, way):
         return self.ways[way].bootstrap if way else self.kafka.bootstrap
@@ -316,7 +316,7 @@ class OfCassandra:
         say(f'  right: {found}')
 
     def wrong(self):
-        empty = secret(self.agent.directory / 'wrong-password', 'wrong-donkey')
+        empty = secret(self.agent.directory / 'wrong-password', WRONG_PASSWORD)
         tls = {'tls_ca': None, 'tls_certificate': None, 'tls_key': None}
         port = self.cassandra.cql_port
         cases = {
