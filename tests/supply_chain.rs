@@ -124,8 +124,15 @@ fn there_is_one_tls_library() {
     assert!(denied.len() >= 4);
     for entry in denied {
         let name = entry["name"].as_str().unwrap();
-        assert!(!names.iter().any(|found| found == name), "{name} is among the dependencies: see `cargo tree -i {name}`");
+        assert!(
+            !names.iter().any(|found| found == name),
+            "{name} is among the dependencies: see `cargo tree -i {name}`"
+        );
     }
     assert_eq!(names.iter().filter(|name| *name == "openssl-sys").count(), 1);
-    assert_eq!(names.iter().filter(|name| *name == "openssl-src").count(), 1, "OpenSSL is built along, not the system's");
+    assert_eq!(
+        names.iter().filter(|name| *name == "openssl-src").count(),
+        1,
+        "OpenSSL is built along, not the system's"
+    );
 }

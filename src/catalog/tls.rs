@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use openssl::pkey::PKey;
-use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode};
+use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509CheckFlags;
 use openssl::x509::{X509, X509VerifyResult};
@@ -58,6 +58,7 @@ impl Guard {
     pub(super) fn new(tls: &Tls, contact: &str) -> Result<Self> {
         let expected = tls.name.as_deref().unwrap_or(contact);
         let mut builder = SslConnector::builder(SslMethod::tls())?;
+        builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
         trust(&mut builder, &tls.ca_file)?;
         if let Some(identity) = &tls.identity {
             identify(&mut builder, identity)?;

@@ -146,7 +146,13 @@ fn is_transient(code: Code) -> bool {
 pub(super) fn refused_setting(error: &ClientError) -> KafkaError {
     match error {
         ClientError::ClientConfig(_, why, name, _) => KafkaError::Setting { name: name.clone(), why: why.clone() },
-        other => KafkaError::Client(other.to_string()),
+        other => {
+            let mut text = other.to_string();
+            if text.contains(".location failed") || text.contains(".pem failed") {
+                text.push_str("; is it there, in PEM, readable for this user, and is ssl.key.password its own?");
+            }
+            KafkaError::Client(text)
+        }
     }
 }
 
