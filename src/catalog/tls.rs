@@ -134,3 +134,94 @@ fn identify(builder: &mut SslConnectorBuilder, identity: &ClientCertificate) -> 
     ensure!(fits, "{} is not the key of the certificate in {}", key.display(), certificate.display());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::Private;
+    use openssl::ssl::SslAcceptor;
+    use openssl::x509::X509Name;
+    use openssl::x509::extension::SubjectAlternativeName;
+
+    use super::super::cql::{self, Contact, Refused};
+    use super::*;
+
+    /// A certificate for this host, or for this address, that is its own CA.
+    fn certificate(host: Option<&str>, address: Option<&str>) -> (X509, PKey<Private>) {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        let mut name = X509Name::builder().unwrap();
+        name.append_entry_by_text("CN", "node").unwrap();
+        let name = name.build();
+        let mut builder = X509::builder().unwrap();
+        builder.set_version(2).unwrap();
+        builder.set_subject_name(&name).unwrap();
+        builder.set_issuer_name(&name).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        let mut names = SubjectAlternativeName::new();
+        if let Some(host) = host {
+            names.dns(host);
+        }
+        if let Some(address) = address {
+            names.ip(address);
+        }
+        let names = names.build(&builder.x509v3_context(None, None)).unwrap();
+        builder.append_extension(names).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        (builder.build(), key)
+    }
+
+    /// What becomes of a connection to a server with this certificate, which hangs up behind the handshake: the objection
+    /// to its certificate, or none.
+    fn objection(server: &(X509, PKey<Private>), ca: &X509, host: &str, name: Option<&str>) -> Option<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
+        acceptor.set_certificate(&server.0).unwrap();
+        acceptor.set_private_key(&server.1).unwrap();
+        let acceptor = acceptor.build();
+        thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            drop(acceptor.accept(stream));
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        fs::write(&ca_file, ca.to_pem().unwrap()).unwrap();
+        let tls = Tls { ca_file, name: name.map(str::to_owned), identity: None };
+        let contact = Contact { address: format!("{host}:{port}"), login: None, tls: Some(tls) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(cql::pull(&contact)).unwrap_err();
+        error.downcast_ref::<Refused>().map(ToString::to_string)
+    }
+
+    #[test]
+    fn the_name_that_was_asked_for_must_be_in_the_certificate_and_no_other() {
+        let (named, addressed) =
+            (certificate(Some("node.example"), None), certificate(Some("node.example"), Some("127.0.0.1")));
+        for (server, name, wanted) in [
+            (&named, Some("node.example"), None),
+            (&named, Some("other.example"), Some("does not name other.example")),
+            (&named, None, Some("does not name 127.0.0.1")),
+            (&addressed, None, None),
+            (&addressed, Some("node.example"), None),
+            (&addressed, Some("other.example"), Some("does not name other.example")),
+        ] {
+            let told = objection(server, &server.0, "127.0.0.1", name);
+            match wanted {
+                None => assert_eq!(told, None, "{name:?}"),
+                Some(words) => assert!(told.as_ref().is_some_and(|told| told.contains(words)), "{name:?}: {told:?}"),
+            }
+        }
+        let stranger = certificate(Some("node.example"), None);
+        let told = objection(&named, &stranger.0, "127.0.0.1", Some("node.example")).unwrap();
+        assert!(told.contains("does not descend from") && told.contains("ca.pem"), "{told}");
+    }
+}

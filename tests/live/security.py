@@ -43,6 +43,7 @@ def live(binary, directory, only):
         raise Wrong(f'no such binary: {binary}')
     ours, others = Authority(directory / 'ours'), Authority(directory / 'others')
     ours.sign('server', HERE)
+    ours.sign('node', 'DNS:localhost,DNS:node.example')
     ours.sign('elsewhere', 'DNS:elsewhere.example')
     ours.sign('expired', HERE, days=-1)
     ours.sign('client')
@@ -51,7 +52,7 @@ def live(binary, directory, only):
     agent = Agent(binary.resolve(), directory)
     kafka = KafkaNode(directory / 'kafka', listeners=listeners(ours).values(),
                       scram=[(m, USER, PASSWORD) for m in ('SCRAM-SHA-256', 'SCRAM-SHA-512')])
-    tls = client_tls_yaml(ours.key_store('server'), ours.trust_store(), STORE_PASSWORD)
+    tls = client_tls_yaml(ours.key_store('node'), ours.trust_store(), STORE_PASSWORD)
     cassandra = CassandraNode('4.1', directory / 'cassandra', cdc=False, yaml=[tls, *PASSWORDS_YAML])
     parts = {'kafka': (kafka, OfKafka), 'cassandra': (cassandra, OfCassandra)}
     parts = {name: part for name, part in parts.items() if only in (None, name)}
@@ -289,15 +290,15 @@ class OfCassandra:
     def options(self, **changed):
         """Of `schema pull`; None leaves one out."""
         options = {'contact': f'127.0.0.1:{self.cassandra.cql_port}', 'user': USER, 'password_file': self.password, 'tls_ca': self.ours.ca,
-                   'tls_certificate': self.ours.file('client', 'pem'), 'tls_key': self.ours.file('client', 'key')}
+                   'tls_name': 'node.example', 'tls_certificate': self.ours.file('client', 'pem'), 'tls_key': self.ours.file('client', 'key')}
         return {k: v for k, v in (options | changed).items() if v is not None}
 
     def pull(self, options):
         return self.agent.run('schema', 'pull', *(w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", v)))
 
     def right(self):
-        by_name = self.options(contact=f'localhost:{self.cassandra.cql_port}')
-        for name, options in {'by address': self.options(), 'by name': by_name, 'by tls_name': self.options(tls_name='localhost')}.items():
+        by_name = self.options(contact=f'localhost:{self.cassandra.cql_port}', tls_name=None)
+        for name, options in {'by tls_name': self.options(), 'by name': by_name}.items():
             pulled = self.pull(options)
             expect(name, pulled, 0, [self.host_id])
             if len(json.loads(pulled.stdout)['tables']) < 20:
@@ -317,14 +318,14 @@ class OfCassandra:
 
     def wrong(self):
         empty = secret(self.agent.directory / 'wrong-password', WRONG_PASSWORD)
-        tls = {'tls_ca': None, 'tls_certificate': None, 'tls_key': None}
-        port = self.cassandra.cql_port
+        tls = {'tls_ca': None, 'tls_name': None, 'tls_certificate': None, 'tls_key': None}
         cases = {
             'wrong CA': (self.options(tls_ca=self.others.ca), REFUSED, [str(self.others.ca)]),
             'wrong password': (self.options(password_file=empty), REFUSED, ['password']),
             'no login': (self.options(user=None, password_file=None), REFUSED, ['login']),
             'another name': (self.options(tls_name='elsewhere.example'), REFUSED, ['elsewhere.example']),
-            'another address': (self.options(contact=f'127.0.0.2:{port}'), UNREACHABLE, ['127.0.0.2']),
+            'its address': (self.options(tls_name=None), REFUSED, ['does not name 127.0.0.1']),
+            'another port': (self.options(contact='127.0.0.1:1'), UNREACHABLE, ['is Cassandra up']),
             'no client certificate': (self.options(tls_certificate=None, tls_key=None), REFUSED, ['tls_certificate']),
             'foreign client': (self.options(tls_certificate=self.others.file('client', 'pem'), tls_key=self.others.file('client', 'key')),
                                REFUSED, ['tls_certificate']),
