@@ -398,9 +398,18 @@ pub struct SchemaPull {
     /// File that holds the user's password
     #[arg(long, value_name = "FILE", requires = "user")]
     pub password_file: Option<PathBuf>,
-    /// Use TLS and trust the certificates in this file
+    /// Use TLS, and trust the certificates in this file and no others
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
+    /// The host that the node's certificate names, if not that of --contact
+    #[arg(long, value_name = "HOST", requires = "tls_ca")]
+    pub tls_name: Option<String>,
+    /// Certificate to show, where the node wants one
+    #[arg(long, value_name = "FILE", requires = "tls_ca", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// Where events go.

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::catalog::cql::{Refused, Unusable};
+
 /// Exit codes, as scripts and service managers see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -72,6 +74,15 @@ impl Failure {
         let cause = error.root_cause().downcast_ref::<io::Error>();
         let denied = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
         Self { exit: if denied { Exit::Permission } else { Exit::Config }, error }
+    }
+
+    /// Why Cassandra was not asked: it can't be reached, it and we refuse each other, or a file that this takes is wrong.
+    pub fn cassandra(error: anyhow::Error) -> Self {
+        if error.downcast_ref::<Unusable>().is_some() {
+            return Self::config(error);
+        }
+        let exit = if error.downcast_ref::<Refused>().is_some() { Exit::Permission } else { Exit::Unreachable };
+        Self { exit, error }
     }
 
     /// An I/O error with what was being done; a missing permission has an exit code of its own.

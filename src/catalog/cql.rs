@@ -16,15 +16,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
-use openssl::x509::X509;
-use openssl::x509::store::X509StoreBuilder;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
-use scylla::client::session::{OpenSsl010Config, Session};
+use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::metadata::Peer;
-use scylla::errors::TranslationError;
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, MetadataError, NewSessionError,
+    TranslationError,
+};
 use scylla::policies::address_translator::{AddressTranslator, UntranslatedPeer};
 use scylla::policies::host_filter::HostFilter;
 use scylla::policies::retry::FallthroughRetryPolicy;
@@ -33,6 +33,7 @@ use scylla::statement::{Consistency, Statement};
 use scylla::value::{CqlValue, Row};
 use serde_json::{Map, Value};
 
+use super::tls::{Guard, Tls};
 use super::{Identity, Pulled};
 
 /// Where no port is given.
@@ -46,6 +47,9 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Rows in one answer.
 const PAGE_ROWS: i32 = 2000;
+
+/// What the driver puts before the reason.
+const DRIVERS_PREFIX: &str = "The pool is broken; Last connection failed with: ";
 
 /// How often a pull begins again because the schema changed under it.
 const ATTEMPTS: usize = 3;
@@ -70,15 +74,15 @@ pub struct Login {
     pub password_file: PathBuf,
 }
 
-/// How the node's certificate is checked.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// Certificates (PEM) that the node's own must descend from; the system's are not trusted beside them.
-    pub ca_file: PathBuf,
-    /// Whether the certificate must name the node's IP address. Many clusters' certificates name hosts only, which the
-    /// driver cannot check.
-    pub verify_address: bool,
-}
+/// The node does not let us in, or its certificate is not one to trust: a person must do something about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+/// A file of the login, or of TLS, is not what it should be: the node was not asked at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("read the files that it takes")]
+pub struct Unusable;
 
 /// Asks the node for its identity and all of its schema.
 pub async fn pull(contact: &Contact) -> Result<Pulled> {
@@ -118,15 +122,16 @@ struct Node {
 impl Node {
     async fn connect(contact: &Contact) -> Result<Self> {
         let password = match &contact.login {
-            Some(login) => Some((login.user.as_str(), password(login)?)),
+            Some(login) => Some((login.user.as_str(), password(login).context(Unusable)?)),
             None => None,
         };
-        let tls = contact.tls.as_ref().map(tls_config).transpose()?;
+        let host = split(&contact.address).map_or("", |(host, _)| host);
+        let guard = contact.tls.as_ref().map(|tls| Guard::new(tls, host)).transpose().context(Unusable)?;
         let mut last = anyhow!("the name has no address");
         for address in resolve(&contact.address).await? {
             let mut builder = SessionBuilder::new()
                 .known_node_addr(address)
-                .tls_context(tls.clone())
+                .tls_context(guard.as_ref().map(Guard::context))
                 .address_translator(Arc::new(OnlyTo(address)))
                 .host_filter(Arc::new(OneHost::default()))
                 .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
@@ -143,7 +148,7 @@ impl Node {
             }
             match builder.build().await {
                 Ok(session) => return Ok(Self { session }),
-                Err(error) => last = told(error).context(format!("connect to {address}")),
+                Err(error) => last = not_connected(error, guard.as_ref()).context(format!("connect to {address}")),
             }
         }
         Err(last)
@@ -219,6 +224,43 @@ impl Node {
                 PagingStateResponse::HasMorePages { state } => paging = state,
                 PagingStateResponse::NoMorePages => return Ok(rows),
             }
+        }
+    }
+}
+
+/// Why there is no connection, as far as the driver lets it be known.
+fn not_connected(error: NewSessionError, guard: Option<&Guard>) -> anyhow::Error {
+    if let Some(objection) = guard.and_then(Guard::objection) {
+        return Refused(objection).into();
+    }
+    if let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+        last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
+        ..
+    })) = &error
+    {
+        match &setup.error {
+            ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, reason) => {
+                return Refused(format!("{reason}; check the user and the file of its password")).into();
+            }
+            ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                return Refused("it wants a login: name a user and the file of its password".to_owned()).into();
+            }
+            _ => {}
+        }
+    }
+    let told = told(error).to_string();
+    let told = told.strip_prefix(DRIVERS_PREFIX).unwrap_or(&told);
+    match guard {
+        Some(_) if told.contains("SSL alert number") => Refused(format!(
+            "{told}; it wants a certificate of ours that it trusts: check cassandra.tls_certificate and tls_key, and \
+             Cassandra's trust store"
+        ))
+        .into(),
+        Some(_) => anyhow!("{told}; is Cassandra up, and does this port speak TLS?"),
+        None => {
+            anyhow!(
+                "{told}; is Cassandra up, and does this port speak plain CQL? If it wants TLS, set cassandra.tls_ca"
+            )
         }
     }
 }
@@ -311,26 +353,6 @@ fn password(login: &Login) -> Result<String> {
     let path = login.password_file.display();
     let text = std::fs::read_to_string(&login.password_file).with_context(|| format!("read password file {path}"))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn tls_config(tls: &Tls) -> Result<OpenSsl010Config> {
-    let path = tls.ca_file.display();
-    let pem = std::fs::read(&tls.ca_file).with_context(|| format!("read CA file {path}"))?;
-    let certificates = X509::stack_from_pem(&pem).with_context(|| format!("read CA file {path}"))?;
-    ensure!(!certificates.is_empty(), "CA file {path} has no certificate in PEM");
-    let mut store = X509StoreBuilder::new()?;
-    for certificate in certificates {
-        store.add_cert(certificate)?;
-    }
-    let mut builder = SslConnector::builder(SslMethod::tls())?;
-    builder.set_cert_store(store.build());
-    if !tls.verify_address {
-        // X509_V_ERR_IP_ADDRESS_MISMATCH: the only objection to be overruled.
-        const ADDRESS_MISMATCH: i32 = 64;
-        builder
-            .set_verify_callback(SslVerifyMode::PEER, |good, chain| good || chain.error().as_raw() == ADDRESS_MISMATCH);
-    }
-    Ok(OpenSsl010Config::new(builder))
 }
 
 async fn resolve(contact: &str) -> Result<Vec<SocketAddr>> {

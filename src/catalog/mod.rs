@@ -11,6 +11,7 @@ use cassandra_commitlog::SystemSchema;
 pub mod cql;
 pub mod file;
 pub mod timeline;
+pub mod tls;
 
 /// Who the node is, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]

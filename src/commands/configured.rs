@@ -86,7 +86,7 @@ impl Configured {
             .enable_all()
             .build()
             .map_err(|error| Failure::io("start the CQL client", error))?;
-        runtime.block_on(cql::pull(contact)).map_err(|error| Failure::new(Exit::Unreachable, error))
+        runtime.block_on(cql::pull(contact)).map_err(Failure::cassandra)
     }
 }
 
@@ -94,7 +94,7 @@ impl Configured {
 fn or_told<T>(asked: Result<T, Failure>, told: Option<Result<T, Failure>>, note: &str) -> Result<T, Failure> {
     match (asked, told) {
         (Err(failure), Some(told)) => {
-            if failure.exit == Exit::Unreachable {
+            if matches!(failure.exit, Exit::Unreachable | Exit::Permission) {
                 eprintln!("cassandra-cdc: {failure}; {note}");
             }
             told

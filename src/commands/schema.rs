@@ -11,7 +11,8 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde_json::{Value, json};
 
 use super::{print, schema_of};
-use crate::catalog::cql::{self, Contact, Login, Tls};
+use crate::catalog::cql::{self, Contact, Login};
+use crate::catalog::tls::{ClientCertificate, Tls};
 use crate::cli::{Output, SchemaCommand, SchemaPull};
 use crate::durable_file;
 use crate::exit::{Ending, Exit, Failure};
@@ -28,16 +29,18 @@ pub(super) fn run(command: &SchemaCommand) -> Ending {
 
 fn pull(arguments: &SchemaPull) -> Ending {
     let login = arguments.user.clone().zip(arguments.password_file.clone());
+    let identity = arguments.tls_certificate.clone().zip(arguments.tls_key.clone());
+    let identity = identity.map(|(certificate_file, key_file)| ClientCertificate { certificate_file, key_file });
     let contact = Contact {
         address: arguments.contact.clone(),
         login: login.map(|(user, password_file)| Login { user, password_file }),
-        tls: arguments.tls_ca.clone().map(|ca_file| Tls { ca_file, verify_address: false }),
+        tls: arguments.tls_ca.clone().map(|ca_file| Tls { ca_file, name: arguments.tls_name.clone(), identity }),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::io("start the CQL client", error))?;
-    let pulled = runtime.block_on(cql::pull(&contact)).map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let pulled = runtime.block_on(cql::pull(&contact)).map_err(Failure::cassandra)?;
     let mut text = serde_json::to_vec_pretty(&pulled.document).map_err(|error| Failure::new(Exit::Bug, error))?;
     text.push(b'\n');
     match &arguments.output {

@@ -96,7 +96,25 @@ pub const KEYS: &[Key] = &[
         "cassandra.tls_ca",
         None,
         "\"/etc/cassandra-cdc/ca.pem\"",
-        "Use TLS, and trust the certificates in this file.",
+        "Use TLS, and trust the certificates in this file (PEM) and no others.",
+    ),
+    live(
+        "cassandra.tls_name",
+        None,
+        "\"node1.example.org\"",
+        "The host that the node's certificate names. Default: the host or address of cassandra.contact.",
+    ),
+    live(
+        "cassandra.tls_certificate",
+        None,
+        "\"/etc/cassandra-cdc/client.pem\"",
+        "Certificate to show, with those between it and its CA (PEM), where the node wants one.",
+    ),
+    live(
+        "cassandra.tls_key",
+        None,
+        "\"/etc/cassandra-cdc/client.key\"",
+        "Its private key (PEM, without a passphrase).",
     ),
     key(
         "cassandra.host_id",

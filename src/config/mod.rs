@@ -117,7 +117,7 @@ pub struct Spool {
 }
 
 /// `[kafka]`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Kafka {
     /// The publisher's.
     pub settings: KafkaSettings,
@@ -129,6 +129,19 @@ pub struct Kafka {
     pub properties_file: Option<PathBuf>,
     /// The properties that were typed elsewhere: they count before those of the file.
     pub typed_properties: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Passwords and keys may be among the properties: only their names are shown.
+        f.debug_struct("Kafka")
+            .field("settings", &self.settings)
+            .field("events", &self.events)
+            .field("on_partition_change", &self.on_partition_change)
+            .field("properties_file", &self.properties_file)
+            .field("typed_properties", &self.typed_properties.keys())
+            .finish()
+    }
 }
 
 impl Kafka {

@@ -218,6 +218,32 @@ fn secrets_come_from_files_and_are_never_shown() {
 }
 
 #[test]
+fn tls_to_the_node_is_whole_or_refused() {
+    let typed = |keys: &str| {
+        Typed::new(&format!("[kafka]\nbootstrap = \"k:9092\"\n[cassandra]\ncontact = \"n:9042\"\n{keys}"), "")
+    };
+    let tls = |keys: &str| typed(keys).config().cassandra.contact.unwrap().tls;
+    assert_eq!(tls(""), None);
+    let trusting = tls("tls_ca = \"/ca.pem\"").unwrap();
+    assert_eq!((trusting.ca_file, trusting.name, trusting.identity), ("/ca.pem".into(), None, None));
+    let both = "tls_ca = \"/ca.pem\"\ntls_name = \"n.example\"\ntls_certificate = \"/c.pem\"\ntls_key = \"/k.pem\"";
+    let both = tls(both).unwrap();
+    assert_eq!(both.name.as_deref(), Some("n.example"));
+    assert_eq!(both.identity.unwrap().key_file, Path::new("/k.pem"));
+    for (keys, words) in [
+        ("tls_name = \"n.example\"", "tls_ca"),
+        ("tls_ca = \"/ca.pem\"\ntls_key = \"/k.pem\"", "go together"),
+        ("tls_certificate = \"/c.pem\"\ntls_key = \"/k.pem\"", "tls_ca"),
+        ("tls_ca = \"ca.pem\"", "absolute"),
+        ("tls_ca = \"/ca.pem\"\ntls_name = \"10.0.0.1\"", "host's name"),
+        ("tls_ca = \"/ca.pem\"\ntls_name = \"*.example\"", "host's name"),
+    ] {
+        let refused = typed(keys).refused();
+        assert!(refused.contains(words), "{keys}: {refused}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read_are_named() {
     let typed = Typed::new(LEAST, "cdc_enabled: [").refused();
     assert!(typed.contains("cassandra.yaml"), "{typed}");

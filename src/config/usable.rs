@@ -4,6 +4,7 @@
 //! texts come from.
 
 use std::fs;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
@@ -16,7 +17,8 @@ use super::{
     Cassandra, Config, Events, Kafka, Log, LogFormat, Node, OnDamage, OnDone, OnPartitionChange, ReadTo, Spool, State,
     units, wrong,
 };
-use crate::catalog::cql::{self, Contact, Login, Tls};
+use crate::catalog::cql::{self, Contact, Login};
+use crate::catalog::tls::{ClientCertificate, Tls};
 use crate::cli::KeyStoreArgs;
 use crate::exit::Failure;
 use crate::filter::Tables;
@@ -175,13 +177,40 @@ fn contact(typed: &Typed) -> Result<Option<Contact>, Problem> {
         (Some(_), None) => return Err("cassandra.user is set: cassandra.password_file must be too".to_owned()),
         (None, _) => None,
     };
-    let ca_file = get(typed, "cassandra.tls_ca", absolute)?;
-    let tls = ca_file.map(|ca_file| Tls { ca_file, verify_address: false });
+    let tls = tls(typed)?;
     let address = |text: &str| match cql::is_address(text) {
         true => Ok(text.to_owned()),
         false => Err("write host:port".to_owned()),
     };
     Ok(get(typed, "cassandra.contact", address)?.map(|address| Contact { address, login, tls }))
+}
+
+fn tls(typed: &Typed) -> Result<Option<Tls>, Problem> {
+    let name = get(typed, "cassandra.tls_name", tls_name)?;
+    let certificate_file = get(typed, "cassandra.tls_certificate", absolute)?;
+    let key_file = get(typed, "cassandra.tls_key", absolute)?;
+    let identity = match (certificate_file, key_file) {
+        (Some(certificate_file), Some(key_file)) => Some(ClientCertificate { certificate_file, key_file }),
+        (None, None) => None,
+        _ => return Err("cassandra.tls_certificate and cassandra.tls_key go together: set both".to_owned()),
+    };
+    match get(typed, "cassandra.tls_ca", absolute)? {
+        Some(ca_file) => Ok(Some(Tls { ca_file, name, identity })),
+        None if name.is_some() || identity.is_some() => {
+            Err("cassandra.tls_name, tls_certificate and tls_key count only with cassandra.tls_ca: set it too"
+                .to_owned())
+        }
+        None => Ok(None),
+    }
+}
+
+fn tls_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.parse::<IpAddr>().is_ok() || text.contains(|c: char| c == '*' || c.is_whitespace()) {
+        return Err(
+            "write a host's name, as it is in the certificate; an address belongs in cassandra.contact".to_owned()
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// In the form in which Cassandra gives it: another spelling of the same id would make other event ids.

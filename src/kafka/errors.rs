@@ -146,7 +146,29 @@ fn is_transient(code: Code) -> bool {
 pub(super) fn refused_setting(error: &ClientError) -> KafkaError {
     match error {
         ClientError::ClientConfig(_, why, name, _) => KafkaError::Setting { name: name.clone(), why: why.clone() },
-        other => KafkaError::Client(other.to_string()),
+        other => {
+            let mut text = other.to_string();
+            if text.contains(".location failed") || text.contains(".pem failed") {
+                text.push_str("; is it there, in PEM, readable for this user, and is ssl.key.password its own?");
+            }
+            KafkaError::Client(text)
+        }
+    }
+}
+
+/// What to do where brokers and we do not trust each other. librdkafka has the same words for a certificate of another CA,
+/// of another host, and for one that has expired.
+fn advice(detail: &str) -> &'static str {
+    if detail.contains("certificate verify failed") {
+        "the brokers' certificate must descend from ssl.ca.location, name the host of kafka.bootstrap (in its \
+         subjectAltName), and not have expired: `openssl s_client -connect HOST:PORT` shows it"
+    } else if detail.contains("SSL alert number") {
+        "the broker wants a certificate of ours that it trusts: check ssl.certificate.location and ssl.key.location, and \
+         whether its CA is among the broker's"
+    } else if detail.contains("SASL") {
+        "check sasl.mechanism, sasl.username and sasl.password, and that this port is one for SASL"
+    } else {
+        "check security.protocol, and the sasl.* and ssl.* properties"
     }
 }
 
@@ -179,7 +201,7 @@ pub enum KafkaError {
         detail: String,
     },
     /// A broker answered, and does not let us in.
-    #[error("log in to Kafka at {bootstrap}: {detail}; check the sasl.* and ssl.* properties")]
+    #[error("log in to Kafka at {bootstrap}: {detail}; {}", advice(detail))]
     Credentials {
         /// The bootstrap addresses.
         bootstrap: String,
@@ -377,6 +399,20 @@ mod tests {
         ];
         for (place, code, action) in table {
             assert_eq!(classify(place, code), action, "{place:?} {code:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_login_says_which_side_refused_and_what_to_look_at() {
+        let told =
+            |detail: &str| KafkaError::Credentials { bootstrap: "k:1".into(), detail: detail.into() }.to_string();
+        for (detail, advice) in [
+            ("SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker", "subjectAltName"),
+            ("Receive failed: ssl/tls alert certificate required: SSL alert number 116", "ssl.certificate.location"),
+            ("SASL authentication error: Authentication failed", "sasl.password"),
+            ("something else", "security.protocol"),
+        ] {
+            assert!(told(detail).contains(detail) && told(detail).contains(advice), "{}", told(detail));
         }
     }
 

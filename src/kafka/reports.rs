@@ -295,6 +295,13 @@ impl Reports {
     }
 }
 
+/// Whether a broker does not let us in. One that does not like our certificate, or that we show none, says so by a TLS
+/// alert behind the handshake, and librdkafka takes that for a lost connection.
+fn refuses(code: Code, reason: &str) -> bool {
+    classify(Place::Event, code) == Action::Credentials
+        || (code == Code::BrokerTransportFailure && reason.contains("SSL alert number"))
+}
+
 /// What librdkafka calls back.
 #[derive(Clone)]
 pub(super) struct Context(pub(super) Arc<Reports>);
@@ -347,10 +354,13 @@ impl ClientContext for Context {
             tracing::warn!(target: "librdkafka", %code, "{reason}");
         }
         let event = ClientEvent { code, reason: reason.to_owned(), at };
-        if classify(Place::Event, code) == Action::Credentials {
+        if refuses(code, reason) {
             shared.refusal = Some(event.clone());
         }
-        shared.event = Some(event);
+        // It follows from what was said of each broker, and says less.
+        if code != Code::AllBrokersDown || shared.event.is_none() {
+            shared.event = Some(event);
+        }
     }
 }
 
@@ -437,6 +447,20 @@ mod tests {
 
     /// Slots with whether they failed, and failures.
     type Taken = (Vec<(u32, bool)>, Vec<(u32, Code)>);
+
+    #[test]
+    fn a_certificate_that_a_broker_does_not_take_is_a_refusal_and_a_lost_connection_is_none() {
+        let alert = "ssl://k:9093/bootstrap: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: \
+                     SSL alert number 42 (after 0ms in state APIVERSION_QUERY)";
+        let reports = Arc::new(Reports::new(1));
+        let context = Context(Arc::clone(&reports));
+        context.error(ClientError::Global(Code::BrokerTransportFailure), "k:9093: Connect failed: Connection refused");
+        assert_eq!(reports.last_refusal(), None);
+        context.error(ClientError::Global(Code::BrokerTransportFailure), alert);
+        context.error(ClientError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(reports.last_refusal().unwrap().reason, alert);
+        assert_eq!(reports.last_event().unwrap().reason, alert, "what all brokers are for is known");
+    }
 
     fn taken(reports: &Reports) -> Taken {
         let mut finished = Vec::new();

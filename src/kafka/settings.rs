@@ -153,7 +153,7 @@ const REFUSED: &[(&[&str], &str)] = &[
 ];
 
 /// What the names of librdkafka's secret properties have in common.
-const SECRETS: [&str; 5] = ["password", "secret", "key.pem", "sasl.jaas", "sasl.oauthbearer.config"];
+const SECRETS: [&str; 6] = ["password", "passphrase", "secret", "key.pem", "sasl.jaas", "sasl.oauthbearer.config"];
 
 /// Whether the value of a librdkafka property is a secret: it is read from files only, and never shown.
 pub fn is_secret(property: &str) -> bool {

@@ -18,11 +18,17 @@ pub(super) fn look(loaded: &Loaded, report: &mut Report) {
     let cassandra = &loaded.config.cassandra;
     let contact = cassandra.contact.as_ref();
     let login = contact.and_then(|contact| contact.login.as_ref()).map(|login| login.password_file.as_path());
-    let tls = contact.and_then(|contact| contact.tls.as_ref()).map(|tls| tls.ca_file.as_path());
+    let tls = contact.and_then(|contact| contact.tls.as_ref());
+    let client = tls.and_then(|tls| tls.identity.as_ref());
     let keys = &cassandra.keys;
-    let named = [tls, keys.keystore.as_deref()];
-    let mut secret: BTreeSet<&Path> =
-        [login, keys.keystore_password_file.as_deref(), keys.key_file.as_deref()].into_iter().flatten().collect();
+    let named = [
+        tls.map(|tls| tls.ca_file.as_path()),
+        client.map(|client| client.certificate_file.as_path()),
+        keys.keystore.as_deref(),
+    ];
+    let client_key = client.map(|client| client.key_file.as_path());
+    let secret = [login, client_key, keys.keystore_password_file.as_deref(), keys.key_file.as_deref()];
+    let mut secret: BTreeSet<&Path> = secret.into_iter().flatten().collect();
     for setting in &loaded.origins {
         if let Origin::File(path, _) = &setting.origin
             && setting.key.strip_prefix(LIBRDKAFKA).is_some_and(is_secret)

@@ -167,7 +167,7 @@ fn identity(
                     return Ok((known(known_as), None));
                 }
                 if Instant::now() >= until {
-                    return Err(Failure::new(Exit::Unreachable, error));
+                    return Err(Failure::cassandra(error));
                 }
                 std::thread::sleep(PAUSE);
             }
