@@ -50,12 +50,14 @@ def compare(a, directory):
     cassandra = CassandraNode(recording.RELEASE, directory / 'cassandra', heap='512m')
     with cassandra, KafkaNode(directory / 'kafka', heap='1g', jvm=['-XX:+UseG1GC'], properties=kafka_side.BROKER) as kafka:
         cluster = connect(cassandra.cql_port)
-        recording.create_table(cluster.connect())
+        session = cluster.connect()
+        recording.create_table(session)
+        host_id = str(session.execute('SELECT host_id FROM system.local').one()['host_id'])
         cluster.shutdown()
         schema = directory / 'schema.json'
         subprocess.run([a.binary, 'schema', 'pull', '--contact', f'127.0.0.1:{cassandra.cql_port}', '-o', schema], check=True,
                        stderr=subprocess.DEVNULL)
-        ours = Ours(a.binary.resolve(), schema, segments, directory, kafka.bootstrap)
+        ours = Ours(a.binary.resolve(), schema, host_id, segments, directory, kafka.bootstrap)
         debezium = Debezium(a.debezium, cassandra, kafka, directory)
         rounds = Rounds(directory, segments, kafka.bootstrap, ours, debezium)
         for _ in range(1 if a.quick else a.rounds):

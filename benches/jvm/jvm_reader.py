@@ -65,6 +65,7 @@ def _classes(jars):
     if not classes.exists():
         with tempfile.TemporaryDirectory(dir=artifacts.CACHE) as scratch:
             made = pathlib.Path(scratch, 'classes')
-            subprocess.run(['javac', '--release', '11', '-nowarn', '-proc:none', '-Xlint:none', '-d', made, '-cp', jars, *sources], check=True)
+            subprocess.run(['javac', '--release', '11', '-nowarn', '-proc:none', '-Xlint:none', '-d', made, '-cp', jars, *sources],
+                           check=True)
             made.rename(classes)
     return classes

@@ -20,7 +20,7 @@ def count(bootstrap, topic):
 
 @functools.cache
 def _admin(bootstrap):
-    return AdminClient({'bootstrap.servers': bootstrap})
+    return AdminClient({'bootstrap.servers': bootstrap, 'log_level': 2})
 
 
 def record_bytes(bootstrap, topic):

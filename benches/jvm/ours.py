@@ -15,8 +15,9 @@ SECONDS = 300
 
 
 class Ours:
-    def __init__(self, binary, schema, segments, directory, bootstrap):
-        self.binary, self.schema, self.segments, self.bootstrap = binary, schema, segments, bootstrap
+    def __init__(self, binary, schema, host_id, segments, directory, bootstrap):
+        self.binary, self.segments, self.bootstrap = binary, segments, bootstrap
+        self.always = ['--schema', schema, '--cluster', 'rig', '--host-id', host_id]
         self.log = directory / 'ours.log'
         self._runs = 0
 
@@ -42,7 +43,7 @@ class Ours:
         return self._replay('--dry-run', '--bootstrap', 'none', *DECODE_ONLY)
 
     def _replay(self, *options):
-        with Measured([self.binary, 'replay', '--schema', self.schema, *options, self.segments], self.log) as process:
+        with Measured([self.binary, 'replay', *self.always, *options, self.segments], self.log) as process:
             cpu, wall = process.wait(SECONDS)
             account = ACCOUNT.search(process.tail())
             if not account:

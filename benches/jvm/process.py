@@ -13,7 +13,7 @@ from node.process import die_with_parent
 TICKS = os.sysconf('SC_CLK_TCK')
 LOG_BYTES = 64 << 20  # more than a whole segment takes: some of what runs here copies them
 SAMPLE_SECONDS = 0.02
-STOP_SECONDS = 10
+STOP_SECONDS, ANSWER_SECONDS = 10, 300
 
 
 def cap_files():
@@ -48,9 +48,10 @@ class Measured:
         return self.answer()
 
     def answer(self):
-        line = self._child.stdout.readline()
+        with self._ended_after(ANSWER_SECONDS):
+            line = self._child.stdout.readline()
         if not line:
-            raise RuntimeError(f'it ended:\n{self.tail()}')
+            raise RuntimeError(f'it ended without an answer:\n{self.tail()}')
         return line.strip()
 
     def is_running(self):
@@ -67,17 +68,22 @@ class Measured:
 
     def wait(self, seconds):
         """(CPU seconds, wall seconds) of the whole life, exactly; it must end well, and in time."""
-        timer = threading.Timer(seconds, os.kill, (self._child.pid, signal.SIGKILL))
-        timer.start()
-        try:
+        with self._ended_after(seconds):
             _, status, used = os.wait4(self._child.pid, 0)
-        finally:
-            timer.cancel()
         wall = time.monotonic() - self.begin
         self._child.returncode = os.waitstatus_to_exitcode(status)
         if self._child.returncode:
             raise RuntimeError(f'{" ".join(self._child.args)}\nended with {self._child.returncode}:\n{self.tail()}')
         return used.ru_utime + used.ru_stime, wall
+
+    @contextlib.contextmanager
+    def _ended_after(self, seconds):
+        timer = threading.Timer(seconds, os.kill, (self._child.pid, signal.SIGKILL))
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def tail(self):
         with open(self.log, 'rb') as f:
