@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'tests/live'))
@@ -35,6 +36,7 @@ def main():
     arguments.add_argument('--binary', required=True, type=pathlib.Path)
     arguments.add_argument('--rounds', type=int, default=3)
     arguments.add_argument('--quick', action='store_true', help='one round')
+    arguments.add_argument('--minutes', type=float, default=15, help='no round begins that would not end within')
     arguments.add_argument('--debezium', default=DEBEZIUM, metavar='VERSION', help='of the connector for Cassandra 4')
     arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
     a = arguments.parse_args()
@@ -60,7 +62,11 @@ def compare(a, directory):
         ours = Ours(a.binary.resolve(), schema, host_id, segments, directory, kafka.bootstrap)
         debezium = Debezium(a.debezium, cassandra, kafka, directory)
         rounds = Rounds(directory, segments, kafka.bootstrap, ours, debezium)
-        for _ in range(1 if a.quick else a.rounds):
+        begin = time.monotonic()
+        for done in range(1 if a.quick else a.rounds):
+            if done and (time.monotonic() - begin) / done * (done + 1) > a.minutes * 60:
+                print(f'{done} rounds: another would take longer than {a.minutes:g} minutes', file=sys.stderr)
+                break
             rounds.run()
         rounds.loads.append(os.getloadavg()[0])
     print(report.text(rounds.results, rounds.loads, rounds.expected, a.binary, a.debezium))
