@@ -68,7 +68,7 @@ fn encoder() -> Settings {
 }
 
 fn line() -> Line {
-    Line::new(Arc::new(Schema::default()), Encoder::new(encoder()), Wanted::default())
+    Line::new(Arc::new(Schema::new([])), Encoder::new(encoder()), Wanted::default())
 }
 
 fn gap(from: u32) -> GapRecord {
