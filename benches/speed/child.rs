@@ -8,9 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::param::clock_ticks_per_second;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -27,21 +26,24 @@ pub(crate) fn again(role: &str) -> Command {
 
 /// What a process cost that has ended well.
 pub(crate) struct Ran {
-    /// User and system time of all its threads, from its start to its end.
+    /// User and system time of all its threads, from its start to its end, in steps of the kernel's clock (10 ms).
     pub(crate) cpu: f64,
     /// What it said on stderr.
     pub(crate) said: String,
 }
 
-/// Runs one to its end, which must be a good one. No other child may end meanwhile.
+/// Runs one to its end, which must be a good one.
 pub(crate) fn run(command: &mut Command) -> Ran {
-    let before = cpu_of_ended();
     let mut child = start(command);
     let mut said = String::new();
     child.stderr.take().expect("its stderr").read_to_string(&mut said).expect("text");
+    // Until somebody waits for it an ended process still has its figures.
+    let ended = waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    ended.expect("to wait for a child");
+    let cpu = Process::of(&child).cpu_of_all();
     let status = child.wait().expect("to wait for a child");
     assert!(status.success(), "{command:?}: {status}\n{said}");
-    Ran { cpu: cpu_of_ended() - before, said }
+    Ran { cpu, said }
 }
 
 /// Starts one whose stderr can be read.
@@ -50,13 +52,7 @@ pub(crate) fn start(command: &mut Command) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
-/// CPU seconds of all children that were waited for.
-fn cpu_of_ended() -> f64 {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the usage of children");
-    (usage.user_time() + usage.system_time()).num_microseconds() as f64 * 1e-6
-}
-
-/// A process that lives.
+/// A process that lives, or that nobody has waited for.
 #[derive(Clone)]
 pub(crate) struct Process(PathBuf);
 
@@ -65,7 +61,16 @@ impl Process {
         Self(Path::new("/proc").join(child.id().to_string()))
     }
 
-    /// CPU seconds of its threads so far, to the nanosecond.
+    /// CPU seconds of all threads that it has or had.
+    fn cpu_of_all(&self) -> f64 {
+        let text = fs::read_to_string(self.0.join("stat")).expect("its figures");
+        // Behind the name, which may hold anything: the state, and ten more before the user's and the system's ticks.
+        let behind = text.rsplit(')').next().unwrap_or_default();
+        let ticks = behind.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("ticks"));
+        ticks.sum::<f64>() / clock_ticks_per_second() as f64
+    }
+
+    /// CPU seconds of the threads that it has, to the nanosecond.
     pub(crate) fn cpu(&self) -> f64 {
         let Ok(threads) = fs::read_dir(self.0.join("task")) else { return 0.0 };
         let of = |thread: PathBuf| {
