@@ -49,6 +49,14 @@ fn the_file_says_what_was_recorded() {
     assert!(Recorded::read(&path).is_err());
 }
 
+#[test]
+fn recording_some_rows_keeps_the_others_of_the_same_machine() {
+    let some = |machine: &str| Recorded::of(machine.to_owned(), &[figure("speed", 0.9, false)]);
+    let all = some("a machine").over(recorded());
+    assert_eq!(all.rows, [("cost".to_owned(), 0.6), ("speed".to_owned(), 0.9)].into());
+    assert_eq!(some("another").over(recorded()), some("another"));
+}
+
 /// A row that was renamed and not recorded again would fail every gate.
 #[test]
 fn the_recorded_file_of_the_project_can_be_read() {

@@ -36,6 +36,15 @@ impl Recorded {
         Self { machine, rows: figures.iter().map(|figure| (figure.name.clone(), rounded(figure.reached))).collect() }
     }
 
+    /// With the rows of an older record of the same machine that this one does not have.
+    pub(crate) fn over(mut self, older: Self) -> Self {
+        if older.machine == self.machine {
+            let newer = std::mem::replace(&mut self.rows, older.rows);
+            self.rows.extend(newer);
+        }
+        self
+    }
+
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
         Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
     }

@@ -157,7 +157,12 @@ fn after(options: &Options, machine: String, rows: &[Row]) -> ExitCode {
     let path = Path::new(RECORDED);
     let figures: Vec<Figure> = rows.iter().filter_map(Row::figure).collect();
     if options.record {
-        Recorded::of(machine, &figures).write(path).expect("to write what is recorded");
+        let new = Recorded::of(machine, &figures);
+        let all = match Recorded::read(path) {
+            Ok(older) => new.over(older),
+            Err(_) => new,
+        };
+        all.write(path).expect("to write what is recorded");
         eprintln!("recorded {} ratios in {RECORDED}", figures.len());
     } else if options.gate {
         let recorded =
