@@ -12,6 +12,7 @@ use cassandra_commitlog::{
 use cassandra_event::{Encoder, Format, Int64, KeyFormat, Record, Settings, Source, TopicTemplate, Unit};
 
 use crate::image::Image;
+use crate::orders::{CLUSTER, HOST};
 
 /// The arena is emptied behind so many bytes: about what a few runs of records take.
 const ARENA: usize = 64 << 10;
@@ -63,7 +64,7 @@ pub(crate) struct Publisher {
     encoder: Encoder,
     arena: Vec<u8>,
     records: Vec<Record>,
-    segment: (SegmentId, &'static str),
+    segment: (SegmentId, String),
 }
 
 impl Publisher {
@@ -76,10 +77,10 @@ impl Publisher {
             max_record_bytes: 900 << 10,
             topic: TopicTemplate::new("{prefix}.{keyspace}.{table}", "cassandra").expect("a template"),
             dead_letter_topic: "cassandra.dead-letters".to_owned(),
-            cluster: "shop".to_owned(),
-            host_id: "6f1c0000-0000-4000-8000-000000000001".to_owned(),
+            cluster: CLUSTER.to_owned(),
+            host_id: HOST.to_owned(),
         };
-        let segment = (image.name.id, image.file_name);
+        let segment = (image.name.id, image.file_name.clone());
         Self { encoder: Encoder::new(settings), arena: Vec::new(), records: Vec::new(), segment }
     }
 
@@ -91,15 +92,16 @@ impl Publisher {
             self.arena.clear();
             self.records.clear();
         }
-        let (segment, name) = self.segment;
+        let (segment, name) = &self.segment;
+        let segment = *segment;
         let source = Source { segment: name, position: Position { segment, offset: end } };
         self.encoder.encode(update, &source, &mut self.arena, &mut self.records).expect("below the limit");
     }
 
-    /// The value of the one record of an update.
-    pub(crate) fn value_of(&mut self, update: &PartitionUpdate<'_>, end: LogOffset) -> Vec<u8> {
+    /// The hash, key and value of the one record of an update.
+    pub(crate) fn record_of(&mut self, update: &PartitionUpdate<'_>, end: LogOffset) -> (u32, &[u8], &[u8]) {
         self.encode(update, end);
         let record = self.records.last().expect("a record");
-        record.value_bytes(&self.arena).to_vec()
+        (record.hash, record.key_bytes(&self.arena), record.value_bytes(&self.arena))
     }
 }

@@ -1,225 +1,184 @@
-//! Ratios of speed, measured side by side in one run. `README.md` beside it says what they mean.
+//! Ratios of speed, measured side by side in one run, and what the agent takes of a machine. `README.md` beside it says
+//! what they mean.
 //!
-//! Owns: the rows. It only ever reports: speed is never asserted, and the exit code is 0 however slow a machine is.
+//! Owns: which rows are measured, and what is done with them. Speed is never asserted: the exit code is 0 however slow a
+//! machine is, unless the gate was asked for.
 
 mod allocations;
+mod bare;
+mod broker;
+mod child;
+mod end_to_end;
+mod framing;
+mod gate;
 mod image;
+mod in_process;
 mod line;
 #[path = "../../fixtures/load.rs"]
 mod load;
 mod measure;
+mod memory;
+mod node;
+mod orders;
+mod payloads;
 mod ready;
+mod service;
+mod table;
 
-use std::hint::black_box;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
-use cassandra_commitlog::{Decoder, LogOffset, PartitionUpdate};
-use cassandra_event::Format;
-use prost::Message as _;
+use clap::{Parser, ValueEnum};
+use tempfile::TempDir;
 
-use allocations::allocations_of;
-use image::Image;
-use line::{Publisher, bodies, each_entry, each_update, first_section};
-use measure::{Duel, Effort, Ratio, Row, Target, duel};
+use gate::{Figure, Recorded};
+use image::{Copies, Image};
+use measure::Effort;
+use table::Row;
 
-/// Ready updates that the encoders are given in turn: as many records as a run has.
-const UPDATES: usize = 256;
+/// Ratios that were recorded, for the gate.
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/recorded.json");
 
-/// A row's first column, and what it is to reach; `S` stands for the numbers of the figures with theirs.
-type Id = (&'static str, Target);
-
-fn main() {
-    // `cargo bench` says `--bench`. Without it this is a test that everything still works.
-    let told = |word: &str| std::env::args().any(|argument| argument == word);
-    let effort = if told("--bench") && !told("--quick") { Effort::FULL } else { Effort::QUICK };
-    let started = Instant::now();
-    let folder = tempfile::tempdir().expect("a folder");
-    println!("{}", measure::machine());
-
-    let (orders, recorded) = (Image::orders(folder.path()), Image::recorded(folder.path()));
-    let lz4 = Image::lz4(folder.path(), &orders);
-    let once = |image: &Image| look(&crc32fast::hash(black_box(&image.file)));
-    let bodies = bodies(&orders.file);
-    let mut each = || black_box(&bodies).iter().for_each(|body| look(&crc32fast::hash(&orders.file[body.clone()])));
-    let mut rows = line_rows(effort, &orders, ("S", Target::None), "one crc32fast pass", &mut || once(&orders));
-    rows.extend(encoder_rows(effort, &orders));
-    rows.extend([Format::Protobuf, Format::Json].map(|format| allocation_row(&orders, format)));
-    rows.extend(line_rows(effort, &orders, ("bare", Target::None), "crc32fast, body by body", &mut each));
-    rows.push(lz4_row(effort, &orders, &lz4));
-    rows.extend(line_rows(effort, &recorded, ("mixed", Target::None), "one crc32fast pass", &mut || once(&recorded)));
-
-    for image in [&orders, &recorded] {
-        println!("{} entries in {} MiB", image.entries, image.file.len() >> 20);
-    }
-    println!("medians of {} rounds, CPU seconds; {:.0} s in all\n", effort.rounds, started.elapsed().as_secs_f64());
-    measure::print(&rows);
+/// Prints ratios of speed, measured side by side.
+#[derive(Parser)]
+struct Options {
+    /// Fewer and shorter rounds
+    #[arg(long)]
+    quick: bool,
+    /// Only these groups of rows; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    only: Vec<Group>,
+    /// Write the rows as JSON lines too
+    #[arg(long, value_name = "FILE")]
+    rows: Option<PathBuf>,
+    /// Publish the end-to-end rows to this broker, where topics are made, instead of an in-process one
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap: Option<String>,
+    /// Exit with 1 if a ratio fell more than 15 % behind the recorded one
+    #[arg(long, conflicts_with = "record")]
+    gate: bool,
+    /// Record the ratios for the gate
+    #[arg(long)]
+    record: bool,
+    /// What `cargo bench` says
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
-/// How far a segment goes through the line, against a pass that only sums its bytes up.
-fn line_rows(effort: Effort, image: &Image, id: Id, against: &'static str, sum: &mut dyn FnMut()) -> Vec<Row> {
-    let mut row = |what, id: Id, ours: &mut dyn FnMut()| {
-        let duel = duel(effort, ours, sum);
-        let rate = |seconds: f64| image.file.len() as f64 / seconds / 1e9;
-        let each = |seconds: f64| seconds / image.entries as f64 * 1e9;
-        Row {
-            id: id.0,
-            what,
-            against,
-            target: id.1,
-            reached: duel.speed,
-            ours: format!("{:.2} GB/s, {:.0} ns an entry", rate(duel.ours.cpu), each(duel.ours.cpu)),
-            theirs: format!("{:.1} GB/s, {:.1} ns", rate(duel.theirs.cpu), each(duel.theirs.cpu)),
-        }
-    };
-    let numbered = |number, target| if id.0 == "S" { (number, Target::AtLeast(target)) } else { id };
-    let mut decoder = Decoder::new(image.schema.clone());
-    let mut rows = vec![
-        row("framing, both CRCs", numbered("S1", 0.5), &mut || each_entry(&image.file, |_, entry| look(entry))),
-        row("decode to borrowed updates", numbered("S2", 0.2), &mut || {
-            each_update(image, &mut decoder, |update, _| look(update));
-        }),
-    ];
-    let json = if id.0 == "S" { ("JSON", Target::None) } else { id };
-    for (what, id, format) in
-        [("decode + Protobuf", numbered("S3", 0.1), Format::Protobuf), ("decode + JSON", json, Format::Json)]
-    {
-        let mut publisher = Publisher::new(format, image);
-        rows.push(row(what, id, &mut || {
-            each_update(image, &mut decoder, |update, end| publisher.encode(update, end));
-        }));
-    }
-    rows
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// Decoding and encoding, inside this process
+    Line,
+    /// Segments to Kafka
+    EndToEnd,
+    /// Anonymous memory
+    Memory,
+    /// The service: idle, at its start, its latency
+    Service,
 }
 
-/// As much as it takes to have something read.
-fn look<T>(seen: &T) {
-    black_box(seen);
+/// What all groups share.
+struct Scene {
+    folder: TempDir,
+    bootstrap: Option<String>,
+    schema: PathBuf,
+    orders: Image,
+    plain: Copies,
+    lz4: Copies,
 }
 
-/// The encoders alone, key, hash, id and digest included, against writers of the finished value.
-fn encoder_rows(effort: Effort, image: &Image) -> Vec<Row> {
-    // An update is lent by its decoder: as many updates at once take as many decoders.
-    let entries: Vec<_> = first_section(&image.file).take(UPDATES).collect();
-    let mut decoders: Vec<_> = entries.iter().map(|_| Decoder::new(image.schema.clone())).collect();
-    let version = image.name.version;
-    let mut mutations: Vec<_> = decoders
-        .iter_mut()
-        .zip(&entries)
-        .map(|(decoder, entry)| decoder.mutation(version, entry).expect("a mutation"))
-        .collect();
-    let updates: Vec<(PartitionUpdate<'_>, LogOffset)> = mutations
-        .iter_mut()
-        .zip(&entries)
-        .map(|(mutation, entry)| (mutation.next_update().expect("to decode").expect("an update"), entry.end()))
-        .collect();
-    let values = |publisher: &mut Publisher| -> Vec<Vec<u8>> {
-        updates.iter().map(|(update, end)| publisher.value_of(update, *end)).collect()
-    };
-    let encode = |publisher: &mut Publisher| {
-        for (update, end) in black_box(&updates) {
-            publisher.encode(update, *end);
-        }
-    };
-
-    let mut protobuf = Publisher::new(Format::Protobuf, image);
-    let (messages, message_bytes) = ready_messages(&values(&mut protobuf));
-    let mut buffer = Vec::new();
-    let protobuf = duel(effort, &mut || encode(&mut protobuf), &mut || {
-        buffer.clear();
-        for message in black_box(&messages) {
-            message.encode(&mut buffer).expect("room");
-        }
-        black_box(&buffer);
-    });
-
-    let mut json = Publisher::new(Format::Json, image);
-    let (structs, struct_bytes) = ready_structs(&values(&mut json));
-    let mut buffer = Vec::new();
-    let json = duel(effort, &mut || encode(&mut json), &mut || {
-        buffer.clear();
-        for event in black_box(&structs) {
-            serde_json::to_writer(&mut buffer, event).expect("room");
-        }
-        black_box(&buffer);
-    });
-
-    let row = |id, what, against, target, duel: Duel, bytes: usize| Row {
-        id,
-        what,
-        against,
-        target: Target::AtMost(target),
-        reached: duel.speed.inverse(),
-        ours: format!("{:.0} ns an event of {bytes} bytes", duel.ours.cpu / UPDATES as f64 * 1e9),
-        theirs: format!("{:.0} ns", duel.theirs.cpu / UPDATES as f64 * 1e9),
-    };
-    vec![
-        row("S4", "Protobuf encode", "prost, the struct ready", 0.6, protobuf, message_bytes),
-        row("S5", "JSON encode", "serde_json, the struct ready", 1.0, json, struct_bytes),
-    ]
-}
-
-/// Messages that write these values, and how long a value is.
-fn ready_messages(values: &[Vec<u8>]) -> (Vec<ready::proto::Event>, usize) {
-    let decode = |value: &Vec<u8>| {
-        let message = ready::proto::Event::decode(value.as_slice()).expect("our own output");
-        assert_eq!(message.encode_to_vec(), *value, "prost writes something else");
-        message
-    };
-    (values.iter().map(decode).collect(), average(values))
-}
-
-/// Structs that write these values, and how long a value is.
-fn ready_structs(values: &[Vec<u8>]) -> (Vec<ready::Event>, usize) {
-    let parse = |value: &Vec<u8>| {
-        let event: ready::Event = serde_json::from_slice(value).expect("our own output");
-        assert_eq!(serde_json::to_vec(&event).expect("room"), *value, "serde_json writes something else");
-        event
-    };
-    (values.iter().map(parse).collect(), average(values))
-}
-
-fn average(values: &[Vec<u8>]) -> usize {
-    values.iter().map(Vec::len).sum::<usize>() / values.len()
-}
-
-/// Decoding the same mutations, compressed by 100 KB.
-fn lz4_row(effort: Effort, plain: &Image, lz4: &Image) -> Row {
-    let mut decoders = [Decoder::new(plain.schema.clone()), Decoder::new(lz4.schema.clone())];
-    let [theirs, ours] = &mut decoders;
-    let duel = duel(effort, &mut || each_update(lz4, ours, |update, _| look(update)), &mut || {
-        each_update(plain, theirs, |update, _| look(update))
-    });
-    let each = |seconds: f64| format!("{:.0} ns an entry", seconds / plain.entries as f64 * 1e9);
-    Row {
-        id: "LZ4",
-        what: "decode a compressed segment",
-        against: "a plain one",
-        target: Target::None,
-        reached: duel.speed,
-        ours: each(duel.ours.cpu),
-        theirs: each(duel.theirs.cpu),
+impl Scene {
+    fn new(bootstrap: Option<String>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let schema = folder.path().join("schema.json");
+        fs::write(&schema, orders::schema_file().to_string()).expect("to write a schema");
+        let orders = Image::orders(folder.path());
+        let [plain, lz4] = end_to_end::copies(folder.path(), orders.entries);
+        Self { folder, bootstrap, schema, orders, plain, lz4 }
     }
 }
 
-/// What a segment costs in allocations once buffers have grown.
-fn allocation_row(image: &Image, format: Format) -> Row {
-    let mut decoder = Decoder::new(image.schema.clone());
-    let mut publisher = Publisher::new(format, image);
-    let mut pass = || each_update(image, &mut decoder, |update, end| publisher.encode(update, end));
-    pass();
-    let calls = allocations_of(pass);
-    let each = calls as f64 / image.entries as f64;
-    let what = match format {
-        Format::Protobuf => "allocations an event, Protobuf",
-        Format::Json => "allocations an event, JSON",
-    };
-    Row {
-        id: "S9",
-        what,
-        against: "",
-        target: Target::AtMost(0.05),
-        reached: Ratio { cpu: each, wall: each, spread: (each, each) },
-        ours: format!("{calls} in {} events", image.entries),
-        theirs: String::new(),
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some(broker::ROLE) => broker::serve(),
+        Some(bare::ROLE) => bare::run(&arguments[1..]),
+        _ => return measure(&Options::parse()),
     }
+    ExitCode::SUCCESS
+}
+
+fn measure(options: &Options) -> ExitCode {
+    // Without `--bench` this is a test that the line still works, and nothing is worth its time in a debug build.
+    let effort = if options.bench && !options.quick { Effort::FULL } else { Effort::QUICK };
+    let wanted = |group| match options.bench {
+        true => options.only.is_empty() || options.only.contains(&group),
+        false => group == Group::Line,
+    };
+    let (started, machine) = (Instant::now(), table::machine());
+    println!("{machine}; load {} at the start", table::load());
+    let mut scene = Scene::new(options.bootstrap.clone());
+    let mut rows = Vec::new();
+    if wanted(Group::Line) {
+        let folder = scene.folder.path();
+        let (recorded, lz4) = (Image::recorded(folder), Image::lz4(folder, &scene.orders));
+        rows.extend(in_process::rows(effort, &scene.orders, &recorded, &lz4));
+    }
+    if wanted(Group::EndToEnd) {
+        rows.extend(end_to_end::rows(effort, &mut scene));
+    }
+    if wanted(Group::Memory) {
+        rows.extend(memory::rows(effort, &mut scene));
+    }
+    if wanted(Group::Service) {
+        rows.extend(service::rows(effort, &scene));
+    }
+    println!("{} entries in {} MiB", scene.orders.entries, scene.orders.file.len() >> 20);
+    println!(
+        "medians of {} rounds of code, of {} runs of processes with {} segments each, by CPU seconds; {:.0} s in all, load {} \
+         at the end\n",
+        effort.rounds,
+        effort.runs,
+        effort.segments,
+        started.elapsed().as_secs_f64(),
+        table::load()
+    );
+    table::print(&rows);
+    if let Some(path) = &options.rows {
+        table::write(path, &rows);
+    }
+    after(options, machine, &rows)
+}
+
+/// Records, or looks at what was recorded.
+fn after(options: &Options, machine: String, rows: &[Row]) -> ExitCode {
+    let path = Path::new(RECORDED);
+    let figures: Vec<Figure> = rows.iter().filter_map(Row::figure).collect();
+    if options.record {
+        let new = Recorded::of(machine, &figures);
+        let all = match Recorded::read(path) {
+            Ok(older) => new.over(older),
+            Err(_) => new,
+        };
+        all.write(path).expect("to write what is recorded");
+        eprintln!("recorded {} ratios in {RECORDED}", figures.len());
+    } else if options.gate {
+        let recorded =
+            Recorded::read(path).unwrap_or_else(|error| panic!("{RECORDED}: {error}; make it with --record"));
+        if recorded.machine != machine {
+            eprintln!("recorded on another machine, whose ratios may differ: {}", recorded.machine);
+        }
+        let complaints = recorded.complaints(&figures);
+        for complaint in &complaints {
+            eprintln!("fell behind: {complaint}");
+        }
+        if !complaints.is_empty() || figures.is_empty() {
+            eprintln!("the gate is closed: {} of {} ratios", complaints.len(), figures.len());
+            return ExitCode::FAILURE;
+        }
+        eprintln!("the gate is open: {} ratios are within 15 % of what was recorded, or better", figures.len());
+    }
+    ExitCode::SUCCESS
 }

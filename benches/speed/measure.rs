@@ -1,6 +1,6 @@
-//! Two pieces of code against each other, and the table of what came out.
+//! Two sides against each other.
 //!
-//! Owns: clocks, rounds, medians, the table. Does not own: what is measured.
+//! Owns: clocks, rounds, medians. Does not own: what is measured (rows), how it is shown (`table`).
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,37 @@ use rustix::time::{ClockId, clock_gettime};
 /// How long and how often.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
+    /// Of code inside this process.
     pub(crate) rounds: usize,
     /// One side of one round takes at least as long.
     pub(crate) sample: Duration,
+    /// Of whole processes.
+    pub(crate) runs: usize,
+    /// Segments that one run reads.
+    pub(crate) segments: usize,
+    /// How long what should stay as it is, or is idle, is looked at.
+    pub(crate) watch: Duration,
+    /// Changes whose latency is taken.
+    pub(crate) changes: usize,
 }
 
 impl Effort {
-    pub(crate) const QUICK: Self = Self { rounds: 5, sample: Duration::from_millis(8) };
-    pub(crate) const FULL: Self = Self { rounds: 15, sample: Duration::from_millis(40) };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 5,
+        sample: Duration::from_millis(8),
+        runs: 3,
+        segments: 5,
+        watch: Duration::from_secs(10),
+        changes: 100,
+    };
+    pub(crate) const FULL: Self = Self {
+        rounds: 15,
+        sample: Duration::from_millis(40),
+        runs: 5,
+        segments: 10,
+        watch: Duration::from_secs(20),
+        changes: 400,
+    };
 }
 
 /// Seconds that one run of a side takes.
@@ -40,29 +63,53 @@ fn time(times: u32, side: &mut dyn FnMut()) -> Took {
     Took { cpu: took.cpu / f64::from(times), wall: took.wall / f64::from(times) }
 }
 
-/// How many times as long one side takes as the other: the medians of all rounds.
+/// A figure with those of all rounds around it.
 #[derive(Clone, Copy)]
-pub(crate) struct Ratio {
-    pub(crate) cpu: f64,
-    pub(crate) wall: f64,
-    /// The lowest and the highest of all rounds, by CPU.
-    pub(crate) spread: (f64, f64),
+pub(crate) struct Spread {
+    pub(crate) middle: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
 }
 
-impl Ratio {
-    /// The other way around.
+impl Spread {
+    pub(crate) fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_by(f64::total_cmp);
+        Self { middle: figures[figures.len() / 2], low: figures[0], high: figures[figures.len() - 1] }
+    }
+
+    pub(crate) fn one(figure: f64) -> Self {
+        Self { middle: figure, low: figure, high: figure }
+    }
+
+    /// That of the reciprocals.
     pub(crate) fn inverse(self) -> Self {
-        let (low, high) = self.spread;
-        Self { cpu: 1.0 / self.cpu, wall: 1.0 / self.wall, spread: (1.0 / high, 1.0 / low) }
+        Self { middle: 1.0 / self.middle, low: 1.0 / self.high, high: 1.0 / self.low }
     }
 }
 
 /// Two sides of a row, each the median of its rounds.
+#[derive(Clone, Copy)]
 pub(crate) struct Duel {
     pub(crate) ours: Took,
     pub(crate) theirs: Took,
-    /// Theirs by ours: above 1 where we are faster.
-    pub(crate) speed: Ratio,
+    /// CPU seconds of theirs by ours: above 1 where we are faster. The median of the rounds' ratios.
+    pub(crate) cpu: Spread,
+    /// The same by the wall clock.
+    pub(crate) wall: Spread,
+}
+
+impl Duel {
+    /// Of rounds in which both took turns.
+    pub(crate) fn of(rounds: &[(Took, Took)]) -> Self {
+        let spread = |figure: fn(&(Took, Took)) -> f64| Spread::of(rounds.iter().map(figure).collect());
+        let middle = |figure| spread(figure).middle;
+        Self {
+            ours: Took { cpu: middle(|(ours, _)| ours.cpu), wall: middle(|(ours, _)| ours.wall) },
+            theirs: Took { cpu: middle(|(_, theirs)| theirs.cpu), wall: middle(|(_, theirs)| theirs.wall) },
+            cpu: spread(|(ours, theirs)| theirs.cpu / ours.cpu),
+            wall: spread(|(ours, theirs)| theirs.wall / ours.wall),
+        }
+    }
 }
 
 /// Runs both in turns, A B A B, after a round that warms caches and buffers and does not count.
@@ -75,87 +122,5 @@ pub(crate) fn duel(effort: Effort, ours: &mut dyn FnMut(), theirs: &mut dyn FnMu
     let (our_times, their_times) = (times(ours), times(theirs));
     let rounds: Vec<(Took, Took)> =
         (0..effort.rounds).map(|_| (time(our_times, ours), time(their_times, theirs))).collect();
-    let middle = |figure: fn(&(Took, Took)) -> f64| median(rounds.iter().map(figure).collect()).0;
-    let (cpu, spread) = median(rounds.iter().map(|(ours, theirs)| theirs.cpu / ours.cpu).collect());
-    Duel {
-        ours: Took { cpu: middle(|(ours, _)| ours.cpu), wall: middle(|(ours, _)| ours.wall) },
-        theirs: Took { cpu: middle(|(_, theirs)| theirs.cpu), wall: middle(|(_, theirs)| theirs.wall) },
-        speed: Ratio { cpu, wall: middle(|(ours, theirs)| theirs.wall / ours.wall), spread },
-    }
-}
-
-/// The middle, and the lowest and highest.
-fn median(mut figures: Vec<f64>) -> (f64, (f64, f64)) {
-    figures.sort_by(f64::total_cmp);
-    (figures[figures.len() / 2], (figures[0], figures[figures.len() - 1]))
-}
-
-/// What a row is to reach.
-#[derive(Clone, Copy)]
-pub(crate) enum Target {
-    AtLeast(f64),
-    AtMost(f64),
-    /// For information.
-    None,
-}
-
-/// One line of the table.
-pub(crate) struct Row {
-    pub(crate) id: &'static str,
-    pub(crate) what: &'static str,
-    pub(crate) against: &'static str,
-    pub(crate) target: Target,
-    pub(crate) reached: Ratio,
-    pub(crate) ours: String,
-    pub(crate) theirs: String,
-}
-
-const HEAD: [&str; 10] = ["", "what", "against", "target", "reached", "", "spread", "wall", "ours", "theirs"];
-
-/// Prints the table in Markdown, columns aligned.
-pub(crate) fn print(rows: &[Row]) {
-    let mut table = vec![HEAD.map(str::to_owned)];
-    table.extend(rows.iter().map(|row| {
-        let Ratio { cpu, wall, spread: (low, high) } = row.reached;
-        let (target, verdict) = match row.target {
-            Target::AtLeast(target) => (format!("≥ {target:.2}"), if cpu >= target { "ok" } else { "behind" }),
-            Target::AtMost(target) => (format!("≤ {target:.2}"), if cpu <= target { "ok" } else { "behind" }),
-            Target::None => (String::new(), ""),
-        };
-        let [cpu, wall, low, high] = [cpu, wall, low, high].map(|ratio| format!("{ratio:.2}"));
-        let spread = if row.theirs.is_empty() { String::new() } else { format!("{low}–{high}") };
-        let wall = if row.theirs.is_empty() { "" } else { &wall };
-        [row.id, row.what, row.against, &target, &cpu, verdict, &spread, wall, &row.ours, &row.theirs]
-            .map(str::to_owned)
-    }));
-    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 10] = std::array::from_fn(width);
-    for (index, row) in table.iter().enumerate() {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!(" {cell:<width$} |"));
-        println!("|{}", cells.collect::<String>());
-        if index == 0 {
-            println!("|{}", widths.map(|width| format!("{}|", "-".repeat(width + 2))).concat());
-        }
-    }
-}
-
-/// Cores and model of the machine, how busy it is, and whether it has the instructions that decide checksums.
-pub(crate) fn machine() -> String {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let info = read("/proc/cpuinfo");
-    let of = |name: &str| {
-        let line = info.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
-        line.map_or("?", |(_, value)| value.trim()).to_owned()
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let flags = of("flags");
-    let has = |flag| flags.split(' ').any(|each| each == flag);
-    let checksums = match (has("vpclmulqdq") && has("avx512f"), has("pclmulqdq")) {
-        (true, _) => "CRC by 512-bit VPCLMULQDQ",
-        (_, true) => "CRC by PCLMULQDQ",
-        _ => "CRC by table",
-    };
-    let load = read("/proc/loadavg").split(' ').next().unwrap_or("?").to_owned();
-    let (model, family, number) = (of("model name"), of("cpu family"), of("model\t"));
-    format!("{cores} cores of {model} (family {family}, model {number}), {checksums}; load {load} at the start")
+    Duel::of(&rounds)
 }

@@ -35,8 +35,11 @@ def main():
     arguments.add_argument('--seconds', type=int, default=20, help='for each rate at most')
     arguments.add_argument('--idle', type=int, default=20, help='seconds over which the CPU of the idle agent is measured')
     arguments.add_argument('--sync-ms', type=int, default=200, help='commitlog_sync_period')
+    arguments.add_argument('--rows', type=pathlib.Path, help='file to write each line of the table to as well, as JSON; must not exist')
     arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
     a = arguments.parse_args()
+    if a.rows:
+        a.rows.touch(exist_ok=False)
     with_servers_directory(a.keep, lambda directory: live(a, directory))
 
 
@@ -81,8 +84,16 @@ def measure(a, writes, bootstrap, read_to, linger):
                 raise Wrong(f'{len(missing)} of {len(batch)} events did not come')
             answered = sorted(arrived[n] - writes.answered[n] for n in batch)
             sent = sorted(arrived[n] - at for n, at in batch.items())
+            if a.rows:
+                note(a.rows, {'read_to': read_to, 'linger_ms': linger, 'rate': rate, 'writes': len(batch), 'sync_ms': a.sync_ms,
+                              'release': a.release, 'worst': answered[-1] * 1e3} | {f'p{p}': at(answered, p) for p in (50, 95, 99)})
             say(f'{read_to:8}{linger:7}{rate:6}{len(batch):8}   ' + ''.join(f'{at(answered, p):8.1f}' for p in (50, 95, 99))
                 + f'{answered[-1] * 1e3:9.1f}   ' + ''.join(f'{at(sent, p):8.1f}' for p in (50, 99)))
+
+
+def note(path, row):
+    with open(path, 'a') as f:
+        f.write(json.dumps(row) + '\n')
 
 
 def at(values, percent):
