@@ -3,7 +3,7 @@
 //! Owns: reading `/proc/self`. Does not own: what the agent does (`metrics`, `gauges`).
 
 use std::fs;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -41,7 +41,7 @@ impl Process {
     /// The registry, as things are now. What can't be read stays as it was.
     pub(super) fn measured(&self) -> &Registry {
         if let Some(usage) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Usage::parse) {
-            self.cpu.inner().store(usage.cpu_seconds.to_bits(), std::sync::atomic::Ordering::Relaxed);
+            self.cpu.inner().store(usage.cpu_seconds.to_bits(), Ordering::Relaxed);
             self.memory.set(usage.resident);
             self.threads.set(usage.threads);
         }
