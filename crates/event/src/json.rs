@@ -13,6 +13,7 @@ use crate::encoder::{ChunkOf, Frame};
 use crate::json_text::{push_chunk, push_hex128, push_int, push_str, push_uuid};
 use crate::key::push_key;
 use crate::settings::Int64;
+use crate::short::Short;
 use crate::value_json::{push_int64, push_value};
 
 /// Appends the event of an update.
@@ -31,7 +32,7 @@ pub(crate) fn push_event(out: &mut Vec<u8>, frame: &Frame<'_>, update: &Partitio
     } else {
         push_key(out, frame.plan, update, frame.settings.int64);
     }
-    Writer { out, frame, update, int64: frame.settings.int64 }.members();
+    Writer { out, frame, update, int64: frame.settings.int64, write_time: None }.members();
     push_source(out, frame);
 }
 
@@ -81,6 +82,8 @@ struct Writer<'w, 'a> {
     frame: &'w Frame<'w>,
     update: &'w PartitionUpdate<'a>,
     int64: Int64,
+    /// The write time that was written last, and its text: mostly all of an update have the same.
+    write_time: Option<(i64, Short)>,
 }
 
 impl Writer<'_, '_> {
@@ -159,7 +162,7 @@ impl Writer<'_, '_> {
         self.put(b"\"clustering\":{");
         let names = self.frame.plan.clustering.iter().zip(&self.update.table.clustering);
         for (index, (value, (name, column))) in values.iter().zip(names).enumerate() {
-            self.put(name.member(index == 0));
+            name.push_member(self.out, index == 0);
             match value {
                 ClusteringValue::Null => self.put(b"null"),
                 ClusteringValue::Value(span) => {
@@ -195,11 +198,24 @@ impl Writer<'_, '_> {
 
     fn liveness(&mut self, liveness: Liveness) {
         self.put(b"{\"ts\":");
-        push_int64(self.out, liveness.timestamp, self.int64);
+        self.write_time(liveness.timestamp);
         if let Some(expiry) = liveness.expiry {
             self.expiry(expiry);
         }
         self.put(b"}");
+    }
+
+    #[inline]
+    fn write_time(&mut self, micros: i64) {
+        if let Some((known, text)) = &self.write_time
+            && *known == micros
+        {
+            text.append(self.out);
+            return;
+        }
+        let start = self.out.len();
+        push_int64(self.out, micros, self.int64);
+        self.write_time = Some((micros, Short::new(self.out.get(start..).unwrap_or_default())));
     }
 
     fn expiry(&mut self, expiry: Expiry) {
@@ -216,7 +232,7 @@ impl Writer<'_, '_> {
     }
 
     fn deletion_members(&mut self, deletion: DeletionTime) {
-        push_int64(self.out, deletion.marked_for_delete_at, self.int64);
+        self.write_time(deletion.marked_for_delete_at);
         self.put(b",\"at\":");
         push_int(self.out, deletion.local_deletion_time);
     }
@@ -235,9 +251,9 @@ impl Writer<'_, '_> {
     #[inline]
     fn head(&mut self, data: &ColumnData, first: bool, with_value: bool) {
         match (self.frame.plan.column(data.column), with_value) {
-            (Some(name), true) => self.put(name.value(first)),
+            (Some(name), true) => name.push_value(self.out, first),
             (Some(name), false) => {
-                self.put(name.member(first));
+                name.push_member(self.out, first);
                 self.put(b"{");
             }
             (None, _) => self.nameless(data, first, with_value),
@@ -305,7 +321,7 @@ impl Writer<'_, '_> {
     #[inline]
     fn times(&mut self, cell: &Cell) {
         self.put(b",\"ts\":");
-        push_int64(self.out, cell.timestamp, self.int64);
+        self.write_time(cell.timestamp);
         if let CellState::Expiring(expiry) = cell.state {
             self.expiry(expiry);
         }

@@ -22,7 +22,7 @@ pub(crate) fn push_key(out: &mut Vec<u8>, plan: &TablePlan, update: &PartitionUp
     out.push(b'{');
     let columns = plan.partition_key.iter().zip(&update.table.partition_key);
     for (index, ((name, column), value)) in columns.zip(update.key_components()).enumerate() {
-        out.extend_from_slice(name.member(index == 0));
+        name.push_member(out, index == 0);
         push_value(out, &column.cql_type, value, int64);
     }
     out.push(b'}');

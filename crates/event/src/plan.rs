@@ -16,10 +16,10 @@ use crate::wire;
 #[derive(Debug)]
 pub(crate) struct NamePlan {
     name: String,
-    /// `,"name":`
-    member: Box<[u8]>,
-    /// `,"name":{"value":`
-    value: Box<[u8]>,
+    /// `,"name":` and `"name":`
+    member: [Short; 2],
+    /// `,"name":{"value":` and `"name":{"value":`
+    value: [Short; 2],
     /// The begin of the message that has the name: its tag, one byte for its length, its field `name = 1`.
     pub(crate) proto: Short,
 }
@@ -35,24 +35,22 @@ impl NamePlan {
         let value = [member.as_slice(), VALUE].concat();
         let mut proto = vec![field << 3 | 2, 0];
         wire::push_text(&mut proto, 1, &column.name);
-        Self {
-            name: column.name.clone(),
-            member: member.into_boxed_slice(),
-            value: value.into_boxed_slice(),
-            proto: Short::new(&proto),
-        }
+        let both = |bytes: &[u8]| [0, 1].map(|from| Short::new(bytes.get(from..).unwrap_or_default()));
+        Self { name: column.name.clone(), member: both(&member), value: both(&value), proto: Short::new(&proto) }
     }
 
-    /// `"name":`, behind a comma unless it is the first member.
+    /// Appends `"name":`, behind a comma unless it is the first member.
     #[inline]
-    pub(crate) fn member(&self, first: bool) -> &[u8] {
-        self.member.get(usize::from(first)..).unwrap_or_default()
+    pub(crate) fn push_member(&self, out: &mut Vec<u8>, first: bool) {
+        let [behind, alone] = &self.member;
+        (if first { alone } else { behind }).append(out);
     }
 
-    /// `"name":{"value":`, behind a comma unless it is the first member.
+    /// Appends `"name":{"value":`, behind a comma unless it is the first member.
     #[inline]
-    pub(crate) fn value(&self, first: bool) -> &[u8] {
-        self.value.get(usize::from(first)..).unwrap_or_default()
+    pub(crate) fn push_value(&self, out: &mut Vec<u8>, first: bool) {
+        let [behind, alone] = &self.value;
+        (if first { alone } else { behind }).append(out);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Constant bytes that are appended over and over.
+//! Bytes that are appended over and over.
 //!
 //! Owns: appending them without a call. Does not own: what they say.
 
