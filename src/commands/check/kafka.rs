@@ -48,7 +48,8 @@ const FIXES: &[(&[&str], &str)] = &[
     (&["certificate has expired", "certificate expired"], "renew the certificate that has expired, and look again"),
     (
         &["certificate verify failed", "unable to get local issuer", "self-signed certificate"],
-        "set ssl.ca.location to the certificate of the authority that signed the broker's",
+        "set ssl.ca.location to the certificate of the authority that signed the broker's; if it is that one, name the \
+         broker in kafka.bootstrap as its certificate does",
     ),
     (
         &["certificate required", "alert bad certificate", "alert handshake failure", "alert unknown ca"],
