@@ -125,7 +125,7 @@ pub(crate) fn figure(
 pub(crate) fn rows(effort: Effort, scene: &Scene) -> Vec<Row> {
     let mut rows = vec![latency(effort, scene)];
     rows.extend([("synced", 0.5), ("written", 2.0)].map(|(mode, limit)| idle(effort, scene, mode, limit)));
-    rows.extend(many(scene));
+    rows.extend(many(effort, scene));
     rows
 }
 
@@ -179,7 +179,7 @@ fn idle(effort: Effort, scene: &Scene, mode: &str, limit: f64) -> Row {
 }
 
 /// R8: thousands of segments are there when it starts.
-fn many(scene: &Scene) -> [Row; 2] {
+fn many(effort: Effort, scene: &Scene) -> [Row; 2] {
     eprintln!("{MANY} segments at the start, load {}", crate::table::load());
     let folder = scene.folder.path().join("many");
     let cdc_raw = folder.join("cdc_raw");
@@ -192,11 +192,11 @@ fn many(scene: &Scene) -> [Row; 2] {
     let broker = Broker::start();
     let mut service = Service::start(&folder, &scene.schema, &broker, &[]);
     let ready = service.ready();
-    service.wait("done with all segments", |service| service.logs() == 0);
-    let all = service.started.elapsed();
+    thread::sleep(effort.watch);
+    let done = MANY - service.logs();
     let highest = service.process.highest().unwrap_or(f64::NAN);
     let what = format!("{MANY} segments at the start: ");
-    let said = format!("all published and deleted after {:.1} s", all.as_secs_f64());
+    let said = format!("{done} published and deleted {} s later", effort.watch.as_secs());
     let ready = Spread::one(ready.as_secs_f64());
     [
         figure("R8", &(what.clone() + "ready after"), Target::AtMost(5.0), "s", ready, said),
