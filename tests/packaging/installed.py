@@ -1,0 +1,286 @@
+"""The Debian package on a bare Debian: without systemd, then booted; what it installs, runs, keeps, removes and says.
+
+The service runs under the package's own unit, started by a real systemd, with a real Kafka and a recorded segment.
+"""
+import argparse
+import contextlib
+import gzip
+import json
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+from machine import ROOT, Machine, Wrong, wait_until
+from node import artifacts
+from node.kafka_node import KafkaNode
+from node.process import free_port
+
+artifacts.with_packages()
+from confluent_kafka import Consumer  # noqa: E402
+
+FIXTURE = ROOT / 'fixtures/4.1-demo'
+SEGMENT = 'CommitLog-7-1795257477268'
+CONFIG = '/etc/cassandra-cdc/cassandra-cdc.toml'
+STATE = '/var/lib/cassandra-cdc'
+SPOOL = '/var/lib/cassandra/cdc_spool'
+FORBIDDEN = {'write-etc', 'write-usr', 'write-var-lib', 'read-home', 'see-processes', 'see-tmp', 'see-kernel-symbols', 'unshare',
+             'personality', 'schedule', 'renice', 'set-user-id', 'netlink', 'write-and-execute'}
+NEEDED = {'inet', 'spool', 'delete', 'state', 'delete-state', 'tmp'}
+
+
+def check(holds, what):
+    if not holds:
+        raise Wrong(what)
+
+
+def says(text, *parts):
+    for part in parts:
+        check(part in text, f'{part!r} is not in:\n{text}')
+
+
+def say(text):
+    print(f'-- {text}', flush=True)
+
+
+def next_version(deb, folder):
+    """The same package under a higher version, as an upgrade would bring it."""
+    tree, upgrade = folder / 'repacked', folder / 'upgrade.deb'
+    subprocess.run(['dpkg-deb', '--raw-extract', deb, tree], check=True)
+    control = tree / 'DEBIAN/control'
+    before = control.read_text()
+    version = next(line for line in before.splitlines() if line.startswith('Version: '))
+    control.write_text(before.replace(version, version + '+next1'))
+    # The sample in it differs too: only then has dpkg to choose between it and what was edited.
+    with open(tree / CONFIG.lstrip('/'), 'a') as sample:
+        sample.write('# a later sample\n')
+    (tree / 'DEBIAN/md5sums').unlink()
+    subprocess.run(['dpkg-deb', '--build', '--root-owner-group', '-Znone', tree, upgrade], check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(tree)
+    return upgrade
+
+
+def make_node(machine):
+    """What Cassandra's package leaves: the user, and its directories."""
+    machine.run('useradd --system --user-group --home-dir /var/lib/cassandra --create-home --shell /usr/sbin/nologin cassandra\n'
+                'install -d -o cassandra -g cassandra -m 0755 /var/lib/cassandra /var/lib/cassandra/cdc_raw')
+
+
+def without_systemd(machine):
+    """As in a chroot or an image build: no systemd runs, there is no user cassandra, and no script fails."""
+    text = machine.run('apt-get install -y --no-download /root/cassandra-cdc.deb')
+    says(text, 'there is no user cassandra', 'is installed, and not enabled', 'runuser -u cassandra -- cassandra-cdc check')
+    check(not machine.path(SPOOL).exists(), 'a spool without Cassandra')
+    says(machine.run('cassandra-cdc --version'), 'cassandra-cdc ')
+    machine.run('apt-get install -y --no-download /root/upgrade.deb')
+    says(machine.run('apt-get purge -y cassandra-cdc'), 'nobody empties cdc_raw now', 'cdc_enabled: false')
+    check(not machine.path('/etc/cassandra-cdc').exists() and not machine.path('/usr/bin/cassandra-cdc').exists(), 'purged, and still there')
+    left = machine.run("find /etc /usr /var/lib -name '*cassandra-cdc*' -not -path '/var/lib/dpkg/*'")
+    check(left == '', f'purging leaves {left}')
+
+
+def install(machine):
+    text = machine.run('apt-get install -y --no-download /root/cassandra-cdc.deb')
+    says(text, 'is installed, and not enabled')
+    check('no user cassandra' not in text, text)
+    state = machine.run('systemctl show -p LoadState,ActiveState,UnitFileState cassandra-cdc')
+    says(state, 'LoadState=loaded', 'ActiveState=inactive', 'UnitFileState=disabled')
+    modes = machine.run(f'stat -c "%n %U:%G %a" /usr/bin/cassandra-cdc {CONFIG} {SPOOL} /usr/lib/systemd/system/cassandra-cdc.service '
+                        '/usr/lib/tmpfiles.d/cassandra-cdc.conf')
+    says(modes, 'bin/cassandra-cdc root:root 755', f'{CONFIG} root:root 644', f'{SPOOL} cassandra:cassandra 700',
+         'cassandra-cdc.service root:root 644', 'tmpfiles.d/cassandra-cdc.conf root:root 644')
+    strange = machine.run("dpkg -L cassandra-cdc | while read f; do [ -d $f ] || find $f -not '(' -user root -group root "
+                          "'(' -perm 644 -o -perm 755 ')' ')'; done")
+    check(strange == '', f'owners or modes: {strange}')
+    check(machine.run('dpkg --verify cassandra-cdc').strip() == '', 'dpkg --verify complains')
+    completed = machine.run("bash -ec '. /usr/share/bash-completion/bash_completion; _load_comp cassandra-cdc || _completion_loader "
+                            "cassandra-cdc || true; complete -p cassandra-cdc; COMP_WORDS=(cassandra-cdc sta); COMP_CWORD=1; "
+                            "_cassandra-cdc cassandra-cdc sta cassandra-cdc; echo ${COMPREPLY[*]}'")
+    says(completed, 'state', 'status')
+
+
+def not_configured(machine):
+    """A wrong configuration ends with 78, and is not tried again."""
+    machine.run(f"sed -i 's/^bootstrap/bootstrapp/' {CONFIG}; systemctl start cassandra-cdc || true")
+    wait_until('the unit fails', lambda: 'ActiveState=failed' in machine.run('systemctl show -p ActiveState cassandra-cdc'))
+    says(machine.run('systemctl show -p ExecMainStatus,NRestarts cassandra-cdc'), 'ExecMainStatus=78', 'NRestarts=0')
+    says(machine.run('journalctl --no-pager -u cassandra-cdc'), 'bootstrapp')
+    machine.run(f"sed -i 's/^bootstrapp/bootstrap/' {CONFIG}; systemctl reset-failed cassandra-cdc")
+
+
+def configure(machine, kafka, port):
+    node = json.loads((FIXTURE / 'node.json').read_text())
+    machine.put(FIXTURE / 'schema.json', '/etc/cassandra-cdc/schema.json')
+    changes = {'cluster =': f'cluster = "{node["cluster_name"]}"', 'host_id =': f'host_id = "{node["host_id"]}"',
+               'schema =': 'schema = "/etc/cassandra-cdc/schema.json"', 'enabled =': 'enabled = true', 'min_free =': 'min_free = "1MiB"',
+               'bootstrap =': f'bootstrap = "{kafka.bootstrap}"', 'listen =': f'listen = "127.0.0.1:{port}"',
+               'create_topics =': 'create_topics = { partitions = 1, replication = 1 }'}
+    config = machine.path(CONFIG)
+    lines = config.read_text().splitlines()
+    for begin, line in changes.items():
+        at = [n for n, text in enumerate(lines) if text.lstrip('#').startswith(begin)]
+        check(len(at) == 1, f'{begin!r} stands {len(at)} times in the sample')
+        lines[at[0]] = line
+    config.write_text('\n'.join(lines) + '\n')
+    machine.run('runuser -u cassandra -- cassandra-cdc config validate')
+
+
+def sandbox(machine):
+    """The unit with the probe in place of the agent, and the probe by itself: what only the sandbox forbids."""
+    machine.put(ROOT / 'tests/packaging/sandbox.sh', '/usr/share/sandbox.sh')
+    machine.run('chmod 1777 /etc /usr/share /var/lib; echo probe > /home/probe; chmod 644 /home/probe; touch /tmp/probe-of-the-test\n'
+                'runuser -u cassandra -- touch /var/lib/cassandra/cdc_raw/probe\n'
+                f'install -d -o cassandra -g cassandra -m 0700 {STATE}')
+    outside = machine.run('cd /; runuser -u cassandra -- sh /usr/share/sandbox.sh')
+    answers = dict(line.split(' ')[:2] for line in outside.splitlines() if ':' not in line.split(' ')[0])
+    closed = sorted(name for name in FORBIDDEN | NEEDED if answers.get(name) != 'yes')
+    check(not closed, f'outside of the sandbox these must work, or they prove nothing: {closed}\n{outside}')
+    machine.run('rm -f /etc/cassandra-cdc-probe /usr/share/cassandra-cdc-probe /var/lib/cassandra-cdc-probe')
+
+    machine.run('mkdir -p /run/systemd/system/cassandra-cdc.service.d; printf "%s\\n" "[Service]" Type=oneshot Restart=no WatchdogSec=0 '
+                'ExecStart= "ExecStart=/bin/sh /usr/share/sandbox.sh" StandardOutput=truncate:/run/probe '
+                '> /run/systemd/system/cassandra-cdc.service.d/probe.conf; systemctl daemon-reload; systemctl start cassandra-cdc')
+    inside = machine.run('cat /run/probe')
+    answers = dict(line.split(' ')[:2] for line in inside.splitlines() if ':' not in line.split(' ')[0])
+    wrong = sorted(name for name in FORBIDDEN if answers.get(name) != 'no') + sorted(name for name in NEEDED if answers.get(name) != 'yes')
+    check(not wrong, f'inside the sandbox these are not as they must be: {wrong}\n{inside}')
+    status = dict(line.split(':\t') for line in inside.splitlines() if ':\t' in line)
+    user = machine.run('id -u cassandra').strip()
+    check(status['Uid'].split() == [user] * 4 and status['Umask'] == '0077' and status['NoNewPrivs'] == '1' and status['Seccomp'] == '2',
+          f'user, umask, new privileges, system calls: {status}')
+    check(all(int(status[name], 16) == 0 for name in ('CapPrm', 'CapEff', 'CapBnd', 'CapAmb')), f'capabilities: {status}')
+    machine.run('rm -r /run/systemd/system/cassandra-cdc.service.d /home/probe /var/lib/cassandra/cdc_raw/probe /usr/share/sandbox.sh; '
+                'chmod 755 /etc /usr/share /var/lib; systemctl daemon-reload')
+    say(f'the sandbox refuses {len(FORBIDDEN)} things that work outside of it, and lets {len(NEEDED)} work')
+
+
+def link_segment(machine, folder):
+    """As Cassandra would: the recorded segment with its index, its own user's."""
+    raw = machine.path('/var/lib/cassandra/cdc_raw')
+    (folder / f'{SEGMENT}.log').write_bytes(gzip.decompress((FIXTURE / f'segments/{SEGMENT}.log.gz').read_bytes()))
+    for name in (f'{SEGMENT}.log', f'{SEGMENT}_cdc.idx'):
+        source = folder / name if name.endswith('.log') else FIXTURE / 'segments' / name
+        shutil.copy(source, raw / name)
+    machine.run('chown cassandra:cassandra /var/lib/cassandra/cdc_raw/*; chmod 0600 /var/lib/cassandra/cdc_raw/*')
+
+
+def expected(machine, folder):
+    """The ids of the segment's events, as `replay` prints them."""
+    machine.put(folder / f'{SEGMENT}.log', f'/root/{SEGMENT}.log')
+    lines = machine.run(f'cassandra-cdc replay --sink stdout --schema /etc/cassandra-cdc/schema.json --cluster rig '
+                        f'--host-id {json.loads((FIXTURE / "node.json").read_text())["host_id"]} /root/{SEGMENT}.log 2>/dev/null')
+    ids = {json.loads(line)['id'] for line in lines.splitlines()}
+    check(len(ids) > 50, f'only {len(ids)} events to expect')
+    return ids
+
+
+def published(kafka, wanted):
+    consumer = Consumer({'bootstrap.servers': kafka.bootstrap, 'group.id': 'test', 'auto.offset.reset': 'earliest',
+                         'topic.metadata.refresh.interval.ms': 500})
+    consumer.subscribe(['^cassandra[.].*'])
+    got = set()
+    deadline = time.monotonic() + 60
+    try:
+        while got != wanted:
+            check(time.monotonic() < deadline, f'{len(got & wanted)} of {len(wanted)} events came, and {len(got - wanted)} others')
+            message = consumer.poll(1)
+            if message is not None and not message.error():
+                got.add(json.loads(message.value())['id'])
+    finally:
+        consumer.close()
+
+
+def show(machine, *names):
+    return dict(line.split('=', 1) for line in machine.run(f'systemctl show -p {",".join(names)} cassandra-cdc').splitlines())
+
+
+def serve(machine, kafka, folder):
+    """Under its unit: ready, events, segments deleted, watchdog fed, reload, stop."""
+    raw = machine.path('/var/lib/cassandra/cdc_raw')
+    link_segment(machine, folder)
+    wanted = expected(machine, folder)
+    machine.run('systemctl enable --now cassandra-cdc')  # returns with READY=1
+    state = show(machine, 'ActiveState', 'SubState', 'MainPID', 'WatchdogUSec', 'StatusText')
+    check((state['ActiveState'], state['SubState']) == ('active', 'running'), f'{state}')
+    check(state['WatchdogUSec'] == '1min' and state['StatusText'], f'{state}')
+    published(kafka, wanted)
+    wait_until('the segment is deleted', lambda: not any(raw.iterdir()))
+    wait_until('the link in the spool is deleted', lambda: not any(machine.path(SPOOL).glob('*.log')))
+    fed = show(machine, 'WatchdogTimestampMonotonic')
+    wait_until('the watchdog is fed', lambda: show(machine, 'WatchdogTimestampMonotonic') != fed)
+    modes = machine.run(f'find {STATE} {SPOOL} -printf "%p %u %m\\n"')
+    check(all(line.split()[1:] in (['cassandra', '700'], ['cassandra', '600']) for line in modes.splitlines()), f'modes:\n{modes}')
+    says(machine.run('runuser -u cassandra -- cassandra-cdc status'), 'rig')
+    machine.run('systemctl reload cassandra-cdc')
+    wait_until('the log says that it reloads', lambda: 'onfiguration' in machine.run('journalctl --no-pager -u cassandra-cdc'))
+    check(show(machine, 'MainPID')['MainPID'] == state['MainPID'], 'another process after a reload')
+    say(f'{len(wanted)} events came, the segment is gone, the watchdog is fed')
+
+
+def upgrade(machine):
+    """State and an edited conffile stay; what runs is restarted, what does not run is not started."""
+    before, config = show(machine, 'MainPID'), machine.path(CONFIG).read_text()
+    finished = machine.run('cassandra-cdc state show -o json')
+    machine.run('apt-get install -y --no-download -o Dpkg::Options::=--force-confdef /root/upgrade.deb')
+    after = show(machine, 'MainPID', 'ActiveState', 'Result')
+    check(after['ActiveState'] == 'active' and after['MainPID'] not in ('0', before['MainPID']), f'not restarted: {before} {after}')
+    check(machine.path(CONFIG).read_text() == config, 'an upgrade changed the edited configuration')
+    check(SEGMENT.split('-')[-1] in finished and SEGMENT.split('-')[-1] in machine.run('cassandra-cdc state show -o json'), 'state is lost')
+    machine.run('systemctl stop cassandra-cdc')
+    state = show(machine, 'ActiveState', 'Result', 'ExecMainStatus')
+    check(state == {'ActiveState': 'inactive', 'Result': 'success', 'ExecMainStatus': '0'}, f'SIGTERM: {state}')
+    machine.run('apt-get install -y --no-download --allow-downgrades -o Dpkg::Options::=--force-confold /root/cassandra-cdc.deb')
+    check(show(machine, 'ActiveState')['ActiveState'] == 'inactive', 'an upgrade started what was stopped')
+    check(machine.run('systemctl is-enabled cassandra-cdc').strip() == 'enabled', 'an upgrade changed whether it is enabled')
+    say('an upgrade keeps state and configuration, and restarts only what runs')
+
+
+def remove_and_purge(machine):
+    machine.run('systemctl start cassandra-cdc')
+    says(machine.run('apt-get remove -y cassandra-cdc'), 'nobody empties cdc_raw now', 'State and configuration stay')
+    check(machine.run('pgrep -x cassandra-cdc', check=False).strip() == '', 'it runs without its package')
+    check(machine.path(STATE).is_dir() and machine.path(CONFIG).is_file(), 'removing took state or configuration')
+    machine.run(f'apt-get install -y --no-download /root/cassandra-cdc.deb; touch {SPOOL}/{SEGMENT}.log')
+    check(machine.run('systemctl is-enabled cassandra-cdc').strip() == 'enabled', 'installed again, and not enabled as it was')
+    text = machine.run('apt-get purge -y cassandra-cdc')
+    says(text, 'the state is gone', 'nobody empties cdc_raw now', '/etc/cassandra-cdc keeps what', f'{SPOOL} still holds segments')
+    check(not machine.path(STATE).exists() and not machine.path(CONFIG).exists(), 'purging left state or configuration')
+    check(machine.path(f'{SPOOL}/{SEGMENT}.log').exists(), 'purging deleted a segment')
+    check(machine.path('/etc/cassandra-cdc/schema.json').exists(), 'purging deleted what it did not bring')
+    left = machine.run("find /etc/systemd /var/lib/systemd -name '*cassandra-cdc*' -not -name '*.timer'")
+    check(left == '', f'purging leaves {left}')
+    say('remove stops it and keeps state; purge takes state, leaves segments and says so')
+
+
+def test(deb, directory):
+    directory = pathlib.Path(directory)
+    with contextlib.ExitStack() as stack:
+        machine = stack.enter_context(Machine(directory))
+        machine.put(deb, '/root/cassandra-cdc.deb')
+        shutil.copy(next_version(deb, directory), machine.path('/root/upgrade.deb'))
+        without_systemd(machine)
+        say('installed, upgraded and purged where no systemd runs')
+        make_node(machine)
+        machine.boot()
+        install(machine)
+        not_configured(machine)
+        sandbox(machine)
+        kafka = stack.enter_context(KafkaNode(directory / 'kafka'))
+        configure(machine, kafka, free_port())
+        serve(machine, kafka, directory)
+        upgrade(machine)
+        remove_and_purge(machine)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument('deb', type=pathlib.Path)
+    deb = arguments.parse_args().deb
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix='cassandra-cdc-packaging-') as directory:
+        test(deb, directory)
+    print(f'ok, {time.monotonic() - begin:.0f} s')
+
+
+main()
