@@ -4,25 +4,22 @@ The service runs under the package's own unit, started by a real systemd, with a
 """
 import argparse
 import contextlib
-import gzip
 import json
 import pathlib
 import shutil
-import subprocess
 import tempfile
 import time
 
-from machine import ROOT, Machine, Wrong, wait_until
+from machine import ROOT, Machine, wait_until
 from node import artifacts
 from node.kafka_node import KafkaNode
 from node.process import free_port
+from stand_in import CONFIG, FIXTURE, SEGMENTS, check, link_segment, make_node, next_version, says, unpacked
 
 artifacts.with_packages()
 from confluent_kafka import Consumer  # noqa: E402
 
-FIXTURE = ROOT / 'fixtures/4.1-demo'
-SEGMENT = 'CommitLog-7-1795257477268'
-CONFIG = '/etc/cassandra-cdc/cassandra-cdc.toml'
+SEGMENT = SEGMENTS[0]
 STATE = '/var/lib/cassandra-cdc'
 SPOOL = '/var/lib/cassandra/cdc_spool'
 FORBIDDEN = {'write-etc', 'write-usr', 'write-var-lib', 'read-home', 'see-processes', 'see-tmp', 'see-kernel-symbols', 'unshare',
@@ -30,41 +27,8 @@ FORBIDDEN = {'write-etc', 'write-usr', 'write-var-lib', 'read-home', 'see-proces
 NEEDED = {'inet', 'spool', 'delete', 'state', 'delete-state', 'tmp'}
 
 
-def check(holds, what):
-    if not holds:
-        raise Wrong(what)
-
-
-def says(text, *parts):
-    for part in parts:
-        check(part in text, f'{part!r} is not in:\n{text}')
-
-
 def say(text):
     print(f'-- {text}', flush=True)
-
-
-def next_version(deb, folder):
-    """The same package under a higher version, as an upgrade would bring it."""
-    tree, upgrade = folder / 'repacked', folder / 'upgrade.deb'
-    subprocess.run(['dpkg-deb', '--raw-extract', deb, tree], check=True)
-    control = tree / 'DEBIAN/control'
-    before = control.read_text()
-    version = next(line for line in before.splitlines() if line.startswith('Version: '))
-    control.write_text(before.replace(version, version + '+next1'))
-    # The sample in it differs too: only then has dpkg to choose between it and what was edited.
-    with open(tree / CONFIG.lstrip('/'), 'a') as sample:
-        sample.write('# a later sample\n')
-    (tree / 'DEBIAN/md5sums').unlink(missing_ok=True)
-    subprocess.run(['dpkg-deb', '--build', '--root-owner-group', '-Znone', tree, upgrade], check=True, stdout=subprocess.DEVNULL)
-    shutil.rmtree(tree)
-    return upgrade
-
-
-def make_node(machine):
-    """What Cassandra's package leaves: the user, and its directories."""
-    machine.run('useradd --system --user-group --home-dir /var/lib/cassandra --create-home --shell /usr/sbin/nologin cassandra\n'
-                'install -d -o cassandra -g cassandra -m 0755 /var/lib/cassandra /var/lib/cassandra/cdc_raw')
 
 
 def without_systemd(machine):
@@ -156,19 +120,9 @@ def sandbox(machine):
     say(f'the sandbox refuses {len(FORBIDDEN)} things that work outside of it, and lets {len(NEEDED)} work')
 
 
-def link_segment(machine, folder):
-    """As Cassandra would: the recorded segment with its index, its own user's."""
-    raw = machine.path('/var/lib/cassandra/cdc_raw')
-    (folder / f'{SEGMENT}.log').write_bytes(gzip.decompress((FIXTURE / f'segments/{SEGMENT}.log.gz').read_bytes()))
-    for name in (f'{SEGMENT}.log', f'{SEGMENT}_cdc.idx'):
-        source = folder / name if name.endswith('.log') else FIXTURE / 'segments' / name
-        shutil.copy(source, raw / name)
-    machine.run('chown cassandra:cassandra /var/lib/cassandra/cdc_raw/*; chmod 0600 /var/lib/cassandra/cdc_raw/*')
-
-
-def expected(machine, folder):
+def expected(machine):
     """The ids of the segment's events, as `replay` prints them."""
-    machine.put(folder / f'{SEGMENT}.log', f'/root/{SEGMENT}.log')
+    machine.path(f'/root/{SEGMENT}.log').write_bytes(unpacked(SEGMENT))
     lines = machine.run(f'cassandra-cdc replay --sink stdout --schema /etc/cassandra-cdc/schema.json --cluster rig '
                         f'--host-id {json.loads((FIXTURE / "node.json").read_text())["host_id"]} /root/{SEGMENT}.log 2>/dev/null')
     ids = {json.loads(line)['id'] for line in lines.splitlines()}
@@ -196,11 +150,11 @@ def show(machine, *names):
     return dict(line.split('=', 1) for line in machine.run(f'systemctl show -p {",".join(names)} cassandra-cdc').splitlines())
 
 
-def serve(machine, kafka, folder):
+def serve(machine, kafka):
     """Under its unit: ready, events, segments deleted, watchdog fed, reload, stop."""
     raw = machine.path('/var/lib/cassandra/cdc_raw')
-    link_segment(machine, folder)
-    wanted = expected(machine, folder)
+    link_segment(machine, SEGMENT)
+    wanted = expected(machine)
     machine.run('systemctl enable --now cassandra-cdc')  # returns with READY=1
     state = show(machine, 'ActiveState', 'SubState', 'MainPID', 'WatchdogUSec', 'StatusText')
     check((state['ActiveState'], state['SubState']) == ('active', 'running'), f'{state}')
@@ -269,7 +223,7 @@ def test(deb, directory):
         sandbox(machine)
         kafka = stack.enter_context(KafkaNode(directory / 'kafka'))
         configure(machine, kafka, free_port())
-        serve(machine, kafka, directory)
+        serve(machine, kafka)
         upgrade(machine)
         remove_and_purge(machine)
 

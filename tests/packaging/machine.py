@@ -20,7 +20,7 @@ from node.artifacts import CACHE  # noqa: E402
 from node.process import die_with_parent  # noqa: E402
 
 BOOT_SECONDS = 120
-PACKAGES = 'systemd,systemd-sysv,dbus,bash-completion'
+PACKAGES = 'systemd,systemd-sysv,dbus,bash-completion,kcat'
 # Where cgroups of version 1 have a tree for systemd, else the one tree of version 2.
 CGROUPS = next(path for path in map(pathlib.Path, ['/sys/fs/cgroup/systemd', '/sys/fs/cgroup']) if path.is_dir())
 
@@ -83,16 +83,16 @@ class Machine:
             for folder, _, _ in os.walk(self._cgroup, topdown=False):
                 os.rmdir(folder)
 
-    def run(self, script, check=True, **more):
-        """stdout and stderr of a shell script in there, as root."""
+    def run(self, script, check=True, status=0):
+        """stdout and stderr of a shell script in there, as root. With `check` it must end with this status."""
         if self._leader:
             inside = ['nsenter', '--target', self._leader, '--mount', '--uts', '--ipc', '--pid', '--cgroup', '--']
         else:
             inside = ['chroot', self.root]
         environment = {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL': 'C.UTF-8', 'HOME': '/root', 'DEBIAN_FRONTEND': 'noninteractive'}
         done = subprocess.run([*inside, '/bin/sh', '-ec', script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, env=environment, **more)
-        if check and done.returncode != 0:
+                              stderr=subprocess.STDOUT, text=True, env=environment)
+        if check and done.returncode != status:
             raise Wrong(f'`{script}` ended with {done.returncode}\n{done.stdout}')
         return done.stdout
 
