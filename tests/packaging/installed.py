@@ -135,7 +135,7 @@ def published(kafka, wanted):
                          'topic.metadata.refresh.interval.ms': 500})
     consumer.subscribe(['^cassandra[.].*'])
     got = set()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     try:
         while got != wanted:
             check(time.monotonic() < deadline, f'{len(got & wanted)} of {len(wanted)} events came, and {len(got - wanted)} others')
@@ -171,6 +171,26 @@ def serve(machine, kafka):
     wait_until('the log tells of the reload', lambda: 'configuration read again' in machine.run('journalctl --no-pager -u cassandra-cdc -o cat'))
     check(show(machine, 'MainPID')['MainPID'] == state['MainPID'], 'another process after a reload')
     say(f'{len(wanted)} events came, the segment is gone, the watchdog is fed')
+
+
+def drop_ins(machine):
+    """The examples as the package brings them: secrets that root alone may read, and data elsewhere."""
+    examples, place = '/usr/share/doc/cassandra-cdc/examples/systemd', '/etc/systemd/system/cassandra-cdc.service.d'
+    machine.run(f'mkdir {place}; cp {examples}/credentials.conf {place}; cd /etc/cassandra-cdc; umask 077\n'
+                'echo secret > cassandra-password; echo secret > keystore-password; echo enable.idempotence=false > kafka.properties\n'
+                'systemctl daemon-reload; systemctl restart cassandra-cdc || true')
+    # A property that breaks a promise is refused: so the credential is read.
+    wait_until('the unit fails', lambda: 'ActiveState=failed' in machine.run('systemctl show -p ActiveState cassandra-cdc'))
+    says(machine.run('journalctl --no-pager -o cat -n 20 -u cassandra-cdc'), 'enable.idempotence')
+    machine.run('echo client.id=with-credentials > /etc/cassandra-cdc/kafka.properties; systemctl restart cassandra-cdc')
+    machine.run(f'rm {place}/credentials.conf; cp {examples}/place.conf {place}; install -d -o cassandra -g cassandra /data /data/cdc '
+                f'/data/cdc/cdc_raw; cp {CONFIG} /root/before; rm /etc/cassandra-cdc/*-password /etc/cassandra-cdc/kafka.properties\n'
+                f"sed -i 's|^#cdc_raw = .*|cdc_raw = \"/data/cdc/cdc_raw\"|; s|^#directory = .*cdc_spool.*|directory = \"/data/cdc/cdc_spool\"|' "
+                f'{CONFIG}; systemctl daemon-reload; systemctl restart cassandra-cdc')
+    made = machine.run('stat -c "%U %a" /data/cdc/cdc_spool').strip()
+    check(made == 'cassandra 700', f'the spool in another place: {made}')
+    machine.run(f'rm -r {place}; cp /root/before {CONFIG}; systemctl daemon-reload; systemctl restart cassandra-cdc')
+    say('the drop-ins for credentials and for another place do what they say')
 
 
 def upgrade(machine):
@@ -224,6 +244,7 @@ def test(deb, directory):
         kafka = stack.enter_context(KafkaNode(directory / 'kafka'))
         configure(machine, kafka, free_port())
         serve(machine, kafka)
+        drop_ins(machine)
         upgrade(machine)
         remove_and_purge(machine)
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / 'fixtures'))
 from node.artifacts import CACHE  # noqa: E402
 from node.process import die_with_parent  # noqa: E402
 
-BOOT_SECONDS = 120
+BOOT_SECONDS = 180
 PACKAGES = 'systemd,systemd-sysv,dbus,bash-completion,kcat'
 # Where cgroups of version 1 have a tree for systemd, else the one tree of version 2.
 CGROUPS = next(path for path in map(pathlib.Path, ['/sys/fs/cgroup/systemd', '/sys/fs/cgroup']) if path.is_dir())
@@ -103,7 +103,7 @@ class Machine:
         shutil.copy(source, self.path(inside))
 
 
-def wait_until(what, holds, seconds=60):
+def wait_until(what, holds, seconds=120):
     deadline = time.monotonic() + seconds
     while not (answer := holds()):
         if time.monotonic() > deadline:
