@@ -63,7 +63,7 @@ impl Default for KafkaSettings {
             queue_messages: 20_000,
             queue_bytes: 64 << 20,
             run_records: 256,
-            arena_bytes: 4 << 20,
+            arena_bytes: 1 << 20,
             create_topics: None,
             pinned: BTreeMap::new(),
             topic_limits: true,

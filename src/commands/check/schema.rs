@@ -95,8 +95,15 @@ fn fix_of(error: &str) -> &'static str {
         ("password file", "correct cassandra.password_file, or let the user who runs the agent read it"),
         ("connection refused", "start the node, or set cassandra.contact to its rpc_address and native_transport_port"),
         ("resolve the name", "correct the host in cassandra.contact"),
-        ("certificate verify failed", "set cassandra.tls_ca to the certificate that signed the node's"),
-        ("authentication is required", "set cassandra.user and cassandra.password_file: the node wants a login"),
+        ("does not name", "set cassandra.tls_name to a name in the node's certificate, or connect to one"),
+        ("has expired", "renew the node's certificate"),
+        ("not valid yet", "set the clocks of the node and of whoever made its certificate"),
+        ("node's certificate", "set cassandra.tls_ca to the certificate that signed the node's"),
+        (
+            "certificate of ours",
+            "set cassandra.tls_certificate and cassandra.tls_key to what the node's trust store knows",
+        ),
+        ("wants a login", "set cassandra.user and cassandra.password_file"),
         ("are incorrect", "correct cassandra.user, and the password in the file of cassandra.password_file"),
         (
             "frame header",

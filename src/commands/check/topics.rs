@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(levels(&facts(12, 3, &safe), &kafka), [Level::Ok]);
         assert_eq!(levels(&facts(12, 3, &[("cleanup.policy", "compact,delete")]), &kafka), [Level::Fail]);
         assert_eq!(levels(&facts(12, 3, &[("min.insync.replicas", "1")]), &kafka), [Level::Warn]);
-        assert_eq!(levels(&facts(12, 1, &safe), &kafka), [Level::Warn]);
+        assert_eq!(levels(&facts(12, 1, &[("min.insync.replicas", "1")]), &kafka), [Level::Warn]);
         assert_eq!(levels(&facts(12, 3, &[("unclean.leader.election.enable", "true")]), &kafka), [Level::Warn]);
         assert_eq!(levels(&facts(12, 1, &[("min.insync.replicas", "2")]), &kafka), [Level::Fail]);
         assert_eq!(levels(&facts(12, 3, &[("retention.ms", "3600000")]), &kafka), [Level::Warn]);
