@@ -237,6 +237,8 @@ impl Pump {
             // Only now every segment has its place in the order, also one whose record was not saved any more.
             self.rewind_schema();
             self.saved_place = self.place();
+            // What was seen is told before the wait for a Kafka that may not be there.
+            self.show(scan);
         }
         let tried = self.hold.as_ref().is_none_or(|hold| hold.left().is_zero());
         if tried {

@@ -3,13 +3,8 @@
 //! Owns: starting it, stopping it in the middle of whatever it does, topics. Does not own: what is published. What the
 //! broker costs counts nowhere.
 
-use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
-use std::pin::pin;
 use std::process::{Child, Stdio};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -106,28 +101,9 @@ fn make_topics(bootstrap: &str) {
             .set("segment.bytes", "16777216")
     };
     let topics = [topic(TOPIC), topic(DEAD_LETTERS)];
-    let made = wait(admin.create_topics(&topics, &AdminOptions::new())).expect("an answer about topics");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let made = runtime.block_on(admin.create_topics(&topics, &AdminOptions::new())).expect("an answer about topics");
     for result in made {
         assert!(matches!(result, Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))), "{result:?}");
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Waits for an answer of librdkafka, whose own thread makes it ready.
-fn wait<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
     }
 }

@@ -59,8 +59,9 @@ pub fn run(cli: Cli) -> Ending {
 
 /// The page of a command, and behind it those of its own commands.
 fn man_pages(command: &clap::Command, pages: &mut Vec<u8>) {
+    let page = clap_mangen::Man::new(command.clone()).source(concat!("cassandra-cdc ", env!("CARGO_PKG_VERSION")));
     // Writing to a vector can't fail.
-    let _ = clap_mangen::Man::new(command.clone()).render(pages);
+    let _ = page.render(pages);
     for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
         man_pages(subcommand, pages);
     }

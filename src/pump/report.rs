@@ -217,8 +217,9 @@ impl Pump {
             if let Some(round_trip) = publisher.round_trip() {
                 self.observe.metrics.kafka_rtt.set(round_trip.as_secs_f64());
             }
-            complaint = publisher.last_event().map(|event| event.reason);
             connected = publisher.is_connected();
+            // What librdkafka said last may be of an outage that is over.
+            complaint = publisher.last_event().filter(|_| !connected).map(|event| event.reason);
         }
         self.observe.metrics.producer_queue_messages.set(in_flight);
         self.observe.metrics.producer_queue_bytes.set(bytes);
