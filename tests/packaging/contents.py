@@ -12,8 +12,9 @@ SHARED = {'/usr/bin/cassandra-cdc', '/etc/cassandra-cdc/cassandra-cdc.toml', '/u
           '/usr/lib/tmpfiles.d/cassandra-cdc.conf', '/usr/share/bash-completion/completions/cassandra-cdc',
           '/usr/share/fish/vendor_completions.d/cassandra-cdc.fish', '/usr/share/man/man1/cassandra-cdc.1.gz',
           '/usr/share/man/man1/cassandra-cdc-run.1.gz', '/usr/share/man/man1/cassandra-cdc-quarantine-retry.1.gz',
-          '/usr/share/doc/cassandra-cdc/README.md', '/usr/share/doc/cassandra-cdc/changelog.gz',
-          '/usr/share/doc/cassandra-cdc/third-party-licences.gz'}
+          *('/usr/share/doc/cassandra-cdc/' + name for name in (
+              'README.md', 'RUNBOOK.md', 'SECURITY.md', 'CONTRACT.md', 'docs/first-day.md', 'docs/operators.md', 'changelog.gz',
+              'third-party-licences.gz', 'cassandra-cdc.cdx.json'))}
 CONFIG = '/etc/cassandra-cdc/cassandra-cdc.toml'
 
 
