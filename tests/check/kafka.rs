@@ -49,7 +49,7 @@ fn tls_on_one_side_only_or_of_another_authority() {
         scope.spawn(|| at(&encrypted, &tls).only(&[]));
         for (broker, sets, found, fix) in [
             (&encrypted, &tls[..0], "does not answer", "set security.protocol to ssl"),
-            (&place.broker, &tls[..], "PLAINTEXT broker listener?", "set security.protocol to plaintext"),
+            (&place.broker, &tls[..], "SSL", "set security.protocol to plaintext"),
             (&foreign, &tls[..], "certificate", "set ssl.ca.location to the certificate of the authority"),
             // What the client says of a certificate for another host is the same.
             (&elsewhere, &tls[..], "certificate", "set ssl.ca.location to the certificate of the authority"),

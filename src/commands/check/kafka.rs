@@ -37,7 +37,13 @@ const FIXES: &[(&[&str], &str)] = &[
         "set security.protocol to ssl, or to sasl_ssl if there is a login: this port seems to talk TLS",
     ),
     (
-        &["connecting to a plaintext broker listener", "wrong version number", "packet length too long"],
+        // A broker that takes a TLS greeting for a request that is too long either answers or just hangs up.
+        &[
+            "connecting to a plaintext broker listener",
+            "wrong version number",
+            "packet length too long",
+            "ssl connection closed",
+        ],
         "set security.protocol to plaintext, or to sasl_plaintext, or name the broker's TLS port in kafka.bootstrap: \
          this port talks no TLS",
     ),
