@@ -67,7 +67,8 @@ class Node:
         self.cdc_raw.mkdir(parents=True)
         self.yaml = directory / 'cassandra.yaml'
         self.yaml.write_text(f'cluster_name: alerts\ncdc_enabled: true\ncdc_raw_directory: {self.cdc_raw}\n'
-                             f'commitlog_directory: {self.data}/commitlog\ncdc_total_space: {LIMIT_MIB}MiB\n')
+                             f'commitlog_directory: {self.data}/commitlog\ncdc_total_space: {LIMIT_MIB}MiB\n'
+                             'commitlog_segment_size: 1MiB\n')
         self._shop, self._next = Recorded('4.1-demo', 1795257477268), 1795257478000
 
     def write(self):

@@ -186,7 +186,7 @@ class OfKafka:
         mechanisms = {'plain': 'PLAIN', 'scram256': 'SCRAM-SHA-256', 'scram512': 'SCRAM-SHA-512'}
         self.right = {'tls': ('tls', tls), 'mtls': ('mtls', tls | mine), 'mtls-locked': ('mtls', tls | locked)}
         self.right |= {name: ('sasl', sasl(mechanism)) for name, mechanism in mechanisms.items()}
-        trust, login = ['subjectAltName'], ['sasl.password']
+        trust, login = ['subjectAltName', 'set ssl.ca.location'], ['sasl.password']
         foreign = {'ssl.certificate.location': others.file('client', 'pem'), 'ssl.key.location': others.file('client', 'key')}
         self.wrong = {
             'wrong-ca': ('tls', tls | {'ssl.ca.location': others.ca}, REFUSED, trust),
@@ -247,7 +247,7 @@ class OfKafka:
         if sorted((f.name, f.stat().st_size) for f in raw.iterdir()) != before:
             raise Wrong(f'{name}: cdc_raw is not what it was')
         level, found, fix = self.agent.check(configuration, environment, 'Kafka')
-        if level != 'fail' or not fix or not any(word in found for word in words):
+        if level != 'fail' or not fix or not any(word in f'{found}; {fix}' for word in words):
             raise Wrong(f'{name}: `check` says {level}: {found}; {fix}')
         say(f'  {name}: {found}')
 

@@ -32,6 +32,11 @@ const FIXES: &[(&[&str], &str)] = &[
          the file of kafka.properties_file: the broker hangs up on who does not log in",
     ),
     (
+        // Before what follows: it comes in the same state.
+        &["ssl alert number"],
+        "set ssl.certificate.location and ssl.key.location to a certificate that the broker trusts",
+    ),
+    (
         // A broker's TLS alert, read as the length of an answer; or it just hangs up before the first one.
         &["invalid response size", "in state apiversion_query"],
         "set security.protocol to ssl, or to sasl_ssl if there is a login: this port seems to talk TLS",
@@ -55,11 +60,8 @@ const FIXES: &[(&[&str], &str)] = &[
     (
         &["certificate verify failed", "unable to get local issuer", "self-signed certificate"],
         "set ssl.ca.location to the certificate of the authority that signed the broker's; if it is that one, name the \
-         broker in kafka.bootstrap as its certificate does",
-    ),
-    (
-        &["certificate required", "alert bad certificate", "alert handshake failure", "alert unknown ca"],
-        "set ssl.certificate.location and ssl.key.location to a certificate that the broker trusts",
+         broker in kafka.bootstrap as its certificate does, and look whether that has expired: `openssl s_client \
+         -connect HOST:PORT` shows it",
     ),
     (
         &["unsupported sasl mechanism", "supported mechanisms", "enabled mechanisms"],
