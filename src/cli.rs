@@ -402,7 +402,7 @@ pub struct SchemaPull {
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
     /// The host that the node's certificate names, if not that of --contact
-    #[arg(long, value_name = "HOST", requires = "tls_ca")]
+    #[arg(long, value_name = "HOST", requires = "tls_ca", value_parser = crate::config::tls_name)]
     pub tls_name: Option<String>,
     /// Certificate to show, where the node wants one
     #[arg(long, value_name = "FILE", requires = "tls_ca", requires = "tls_key")]

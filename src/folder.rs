@@ -203,6 +203,11 @@ pub(crate) fn same_mount(one: &Path, other: &Path) -> io::Result<bool> {
         == (other.stx_dev_major, other.stx_dev_minor, other.stx_mnt_id))
 }
 
+/// Bytes of the volume that a path is on.
+pub fn volume_bytes(path: &Path) -> Option<u64> {
+    rustix::fs::statvfs(path).ok().map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize))
+}
+
 /// What kind of file system something lies on: statfs's magic number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystem(i64);

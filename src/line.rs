@@ -219,6 +219,11 @@ impl Line {
         self.timeline.as_mut().map_or(Ok(()), Timeline::save)
     }
 
+    /// Which tables are wanted.
+    pub fn tables(&self) -> &Tables {
+        &self.wanted.tables
+    }
+
     /// Which tables are wanted from now on.
     pub fn set_tables(&mut self, tables: Tables) {
         self.wanted.tables = tables;

@@ -400,7 +400,7 @@ impl Pump {
     /// What the node said of its schema without a reason.
     fn take_news(&mut self) {
         if let Some(pulled) = self.schema.news() {
-            self.schema.take_note(&pulled.schema);
+            self.schema.take_note(&pulled.schema, self.line.tables());
             self.line.merge_schema(&pulled.schema, pulled.at_micros);
         }
     }

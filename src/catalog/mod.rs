@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use cassandra_commitlog::SystemSchema;
+use cassandra_commitlog::{SystemSchema, TableSchema};
+
+use crate::filter::Tables;
 
 pub mod cql;
 pub mod file;
@@ -44,9 +46,9 @@ pub struct Pulled {
     pub at_micros: i64,
 }
 
-/// Keyspaces that bypass the commit log, with their tables that have `cdc = true`: Cassandra takes that without a word,
-/// and no change of theirs ever comes.
-pub fn bypassing(rows: &SystemSchema) -> BTreeMap<String, Vec<String>> {
+/// Keyspaces that bypass the commit log, with their tables that have `cdc = true` and are wanted: Cassandra takes that
+/// without a word, and no change of theirs ever comes.
+pub fn bypassing(rows: &SystemSchema, wanted: &Tables) -> BTreeMap<String, Vec<String>> {
     let bypass: BTreeSet<&str> =
         rows.keyspaces.iter().filter(|row| !row.durable_writes).map(|row| row.keyspace_name.as_str()).collect();
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -54,7 +56,8 @@ pub fn bypassing(rows: &SystemSchema) -> BTreeMap<String, Vec<String>> {
         return found;
     }
     let (schema, _) = rows.resolve();
-    for table in schema.tables().iter().filter(|table| table.cdc && bypass.contains(table.keyspace.as_str())) {
+    let is_lost = |table: &&TableSchema| table.cdc && bypass.contains(table.keyspace.as_str()) && wanted.want(table);
+    for table in schema.tables().iter().filter(is_lost) {
         found.entry(table.keyspace.clone()).or_default().push(table.name.clone());
     }
     found

@@ -63,6 +63,8 @@ impl Guard {
         if let Some(identity) = &tls.identity {
             identify(&mut builder, identity)?;
         }
+        // OpenSSL takes no name for any name, and one that begins with a dot for all below it.
+        ensure!(!expected.is_empty() && !expected.starts_with('.'), "{expected:?} is no host's name");
         let by_name = expected.parse::<IpAddr>().is_err();
         if by_name {
             let wanted = builder.verify_param_mut();

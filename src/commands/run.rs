@@ -151,7 +151,10 @@ impl Service<'_> {
                 tracing::info!(applied = ?reload.applied, restart = ?reload.restart, "configuration read again");
                 self.loaded = Loaded { config, ..new };
                 self.observe.config_valid(true);
-                if reload.applied.iter().any(|key| key.starts_with("kafka.")) {
+                // A certificate that was replaced has the name that the old one had.
+                let has_files =
+                    self.loaded.config.kafka.settings.properties.keys().any(|name| name.ends_with(".location"));
+                if has_files || reload.applied.iter().any(|key| key.starts_with("kafka.")) {
                     self.pump.renew_producer();
                 }
             }

@@ -34,6 +34,7 @@ pub use crate::observe::log::LogFormat;
 pub use reload::Reload;
 pub use sample::sample;
 pub use typed::{Origin, Setting};
+pub(crate) use usable::tls_name;
 pub use yaml::Node;
 
 /// The file that is read when none is named, if it exists.

@@ -204,11 +204,11 @@ fn tls(typed: &Typed) -> Result<Option<Tls>, Problem> {
     }
 }
 
-fn tls_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.parse::<IpAddr>().is_ok() || text.contains(|c: char| c == '*' || c.is_whitespace()) {
-        return Err(
-            "write a host's name, as it is in the certificate; an address belongs in cassandra.contact".to_owned()
-        );
+/// The name that a node's certificate must have.
+pub(crate) fn tls_name(text: &str) -> Result<String, String> {
+    let is_pattern = text.starts_with('.') || text.contains(|c: char| c == '*' || c.is_whitespace());
+    if text.is_empty() || text.parse::<IpAddr>().is_ok() || is_pattern {
+        return Err("write a host's name, as it is in the certificate; an address belongs in the contact".to_owned());
     }
     Ok(text.to_owned())
 }

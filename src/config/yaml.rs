@@ -69,10 +69,14 @@ impl Node {
         Some(self.cdc_total_space.unwrap_or_else(|| (4096 << 20).min(volume / 8)))
     }
 
+    /// Bytes that Cassandra wants to be left of that limit for the next segment: its size before it is compressed.
+    pub fn segment_size(&self) -> u64 {
+        self.commitlog_segment_size.unwrap_or(32 << 20)
+    }
+
     /// How many segments such a limit holds, if those are too few.
     pub fn too_few_segments(&self, limit: u64) -> Option<u64> {
-        let segment = self.commitlog_segment_size.unwrap_or(32 << 20);
-        let segments = limit.checked_div(segment)?;
+        let segments = limit.checked_div(self.segment_size())?;
         (segments < FEWEST_SEGMENTS).then_some(segments)
     }
 

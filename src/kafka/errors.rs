@@ -156,13 +156,23 @@ pub(super) fn refused_setting(error: &ClientError) -> KafkaError {
     }
 }
 
+/// Whether a broker's TLS alert says that it wants a certificate of ours, or another one: RFC 8446, 6. Other alerts, of
+/// protocols and ciphers, say nothing of certificates.
+pub(super) fn wants_certificate(detail: &str) -> bool {
+    let number = detail.split_once("SSL alert number ").map(|(_, behind)| {
+        let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+        behind.split_at(end).0.parse().unwrap_or(0_u8)
+    });
+    matches!(number, Some(42..=46 | 48 | 49 | 116))
+}
+
 /// What to do where brokers and we do not trust each other. librdkafka has the same words for a certificate of another CA,
 /// of another host, and for one that has expired.
 fn advice(detail: &str) -> &'static str {
     if detail.contains("certificate verify failed") {
         "the brokers' certificate must descend from ssl.ca.location, name the host of kafka.bootstrap (in its \
          subjectAltName), and not have expired: `openssl s_client -connect HOST:PORT` shows it"
-    } else if detail.contains("SSL alert number") {
+    } else if wants_certificate(detail) {
         "the broker wants a certificate of ours that it trusts: check ssl.certificate.location and ssl.key.location, and \
          whether its CA is among the broker's"
     } else if detail.contains("SASL") {
@@ -409,6 +419,7 @@ mod tests {
         for (detail, advice) in [
             ("SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker", "subjectAltName"),
             ("Receive failed: ssl/tls alert certificate required: SSL alert number 116", "ssl.certificate.location"),
+            ("Receive failed: tlsv1 alert protocol version: SSL alert number 70 (after 1ms)", "security.protocol"),
             ("SASL authentication error: Authentication failed", "sasl.password"),
             ("something else", "security.protocol"),
         ] {

@@ -20,7 +20,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
 use serde::Deserialize;
 
-use super::errors::{Action, Place, classify};
+use super::errors::{Action, Place, classify, wants_certificate};
 
 /// Nobody waits for a count of reports.
 const NEVER: u64 = u64::MAX;
@@ -299,7 +299,7 @@ impl Reports {
 /// alert behind the handshake, and librdkafka takes that for a lost connection.
 fn refuses(code: Code, reason: &str) -> bool {
     classify(Place::Event, code) == Action::Credentials
-        || (code == Code::BrokerTransportFailure && reason.contains("SSL alert number"))
+        || (code == Code::BrokerTransportFailure && wants_certificate(reason))
 }
 
 /// What librdkafka calls back.

@@ -78,9 +78,9 @@ impl Fill {
 }
 
 /// Seconds until so much is full: 0 where not even one segment more fits, for Cassandra links none then; none if never.
-pub(super) fn time_to_full(bytes: u64, limit: u64, largest_segment: u64, rate: f64) -> Option<f64> {
+pub(super) fn time_to_full(bytes: u64, limit: u64, segment: u64, rate: f64) -> Option<f64> {
     let left = limit.saturating_sub(bytes);
-    if left < largest_segment.max(1) {
+    if left < segment.max(1) {
         return Some(0.0);
     }
     (rate > 0.0).then(|| left as f64 / rate)

@@ -41,6 +41,8 @@ pub(super) struct Reporter {
 pub struct Limits {
     /// Bytes of `cdc_raw`.
     pub cdc_raw: Option<u64>,
+    /// Bytes of that which must be left for Cassandra to begin another segment.
+    pub segment: u64,
     /// How many segments those are, if that is too few.
     pub few_segments: Option<u64>,
     /// Bytes of the spool; none without one.
@@ -201,8 +203,8 @@ impl Pump {
     fn cdc_raw_status(&mut self, scan: &Scan) -> CdcRaw {
         let (bytes, limit) = (scan.raw_bytes, self.report.limits.cdc_raw);
         let fill_rate = self.report.fill.rate(bytes, Instant::now());
-        let largest = scan.segments.iter().filter_map(|view| view.raw.as_ref()).map(|meta| meta.len).max().unwrap_or(0);
-        let time_to_full_seconds = limit.and_then(|limit| time_to_full(bytes, limit, largest, fill_rate));
+        let segment = self.report.limits.segment;
+        let time_to_full_seconds = limit.and_then(|limit| time_to_full(bytes, limit, segment, fill_rate));
         CdcRaw { readable: scan.is_whole(), bytes, limit, fill_rate, time_to_full_seconds }
     }
 

@@ -15,6 +15,7 @@ use cassandra_commitlog::{MutationError, SystemSchema};
 
 use crate::catalog::cql::{self, Contact};
 use crate::catalog::{Pulled, bypassing, quoted};
+use crate::filter::Tables;
 use crate::interrupt;
 use crate::line::Line;
 use crate::observe::{Observe, Part};
@@ -60,7 +61,7 @@ impl SchemaSource {
     }
 
     /// Looks in the node's own word for tables whose changes never reach the log, and says so once.
-    pub fn take_note(&mut self, rows: &SystemSchema) {
+    pub fn take_note(&mut self, rows: &SystemSchema, wanted: &Tables) {
         let told = |(keyspace, tables): (String, Vec<String>)| {
             format!(
                 "changes of {keyspace}.{{{}}} never reach the commit log: ALTER KEYSPACE {} WITH durable_writes = true",
@@ -68,7 +69,7 @@ impl SchemaSource {
                 quoted(&keyspace)
             )
         };
-        let problems: Vec<String> = bypassing(rows).into_iter().map(told).collect();
+        let problems: Vec<String> = bypassing(rows, wanted).into_iter().map(told).collect();
         for new in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!("{new}");
         }

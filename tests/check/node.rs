@@ -61,7 +61,7 @@ fn a_cdc_raw_that_fills_up() {
     let place = Place::new();
     // Three segments of a mebibyte, and what somebody left there: Cassandra counts everything.
     fs::write(place.file("cdc_raw/other"), vec![0; 1 << 20]).unwrap();
-    place.yaml("cdc_total_space: 5MiB\n");
+    place.yaml("cdc_total_space: 5300KiB\n");
     let lines = place.check::<&str>(&[]);
     lines.say("warn", "cdc_raw fill", "Cassandra rejects writes", "start the agent");
     lines.only(&["cdc_raw fill"]);

@@ -120,8 +120,10 @@ fn of_segment(path: &Path, folder: &Metadata) -> Option<(String, String)> {
 
 /// How near `cdc_raw` is to the limit at which Cassandra rejects writes, or deletes segments.
 fn fill(raw: &Path, node: &Node, report: &mut Report) {
-    let volume = rustix::fs::statvfs(raw).map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize));
-    let Some(limit) = volume.ok().and_then(|volume| node.cdc_limit(volume)).filter(|limit| *limit > 0) else { return };
+    let Some(limit) = folder::volume_bytes(raw).and_then(|volume| node.cdc_limit(volume)).filter(|limit| *limit > 0)
+    else {
+        return;
+    };
     // What can't be read is told of already.
     let Ok(directory) = folder::open_directory(raw) else { return };
     let used = folder::bytes_below(directory.as_fd(), c".");
@@ -134,7 +136,8 @@ fn fill(raw: &Path, node: &Node, report: &mut Report) {
     } else {
         "rejects writes to tables with cdc"
     };
-    if percent >= 100 {
+    // Cassandra stops where the next segment would not fit whole.
+    if used.saturating_add(node.segment_size()) > limit {
         report.fail(FILL, format!("{found}: Cassandra {then}"), fix);
     } else if percent >= NEARLY_FULL {
         report.warn(FILL, format!("{found}: when it is full Cassandra {then}"), fix);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Report;
 use crate::config::{Config, OnDone, ReadTo};
+use crate::folder;
 
 const YAML: &str = "cassandra.yaml";
 
@@ -66,8 +67,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 fn limits(config: &Config, report: &mut Report) {
     let node = &config.cassandra.node;
-    let volume = rustix::fs::statvfs(&config.cassandra.cdc_raw).map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize));
-    let limit = node.cdc_limit(volume.unwrap_or(u64::MAX));
+    let limit = node.cdc_limit(folder::volume_bytes(&config.cassandra.cdc_raw).unwrap_or(u64::MAX));
     if let Some(segments) = limit.and_then(|limit| node.too_few_segments(limit)) {
         let found = format!("cdc_total_space holds {segments} segments, and one of them is being written");
         report.fail(YAML, found, "raise cdc_total_space to many times commitlog_segment_size: hours of writes");

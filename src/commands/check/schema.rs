@@ -10,6 +10,7 @@ use super::Report;
 use crate::catalog::cql::{self, Contact};
 use crate::catalog::{Pulled, bypassing, file, quoted};
 use crate::config::{Cassandra, Config};
+use crate::filter::Tables;
 
 const CQL: &str = "CQL";
 const IDENTITY: &str = "identity";
@@ -54,7 +55,7 @@ fn of_rows(cassandra: &Cassandra, rows: &SystemSchema, report: &mut Report) -> S
         report.warn(SCHEMA, format!("{} definitions can't be used: {problem}", problems.len()), fix);
     }
     tables(cassandra, &schema, report);
-    durable(rows, report);
+    durable(rows, &cassandra.tables, report);
     schema
 }
 
@@ -174,8 +175,8 @@ fn tables(cassandra: &Cassandra, schema: &Schema, report: &mut Report) {
 }
 
 /// Tables in keyspaces that bypass the commit log.
-fn durable(rows: &SystemSchema, report: &mut Report) {
-    for (keyspace, tables) in bypassing(rows) {
+fn durable(rows: &SystemSchema, wanted: &Tables, report: &mut Report) {
+    for (keyspace, tables) in bypassing(rows, wanted) {
         let found = format!("cdc = true, but nothing reaches the commit log: {keyspace}.{{{}}}", tables.join(", "));
         report.fail(TABLES, found, format!("ALTER KEYSPACE {} WITH durable_writes = true", quoted(&keyspace)));
     }

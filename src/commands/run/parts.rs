@@ -20,7 +20,7 @@ use crate::checkpoint::{CheckpointStore, Glance, StateDir, StateError};
 use crate::cli::{Run, SinkKind};
 use crate::config::{Config, OnDamage, OnPartitionChange};
 use crate::exit::{Exit, Failure};
-use crate::folder::FileSystem;
+use crate::folder::{self, FileSystem};
 use crate::gaps::{GapLog, GapRecord};
 use crate::interrupt;
 use crate::kafka::KafkaSettings;
@@ -72,7 +72,7 @@ pub(super) fn pump(
     let partitions = partitions(counts, config.kafka.on_partition_change, observe).map_err(at_state)?;
     let mut schema = SchemaSource::new(config.cassandra.contact.clone(), pulled.is_some());
     if let Some(pulled) = &pulled {
-        schema.take_note(&pulled.schema);
+        schema.take_note(&pulled.schema, &config.cassandra.tables);
     }
     let line = line(config, pulled, settings, store.as_ref(), observe)?.keeping(quarantine);
     let parts = Parts {
@@ -98,12 +98,14 @@ pub(super) fn pump(
         Some(sink) => Pump::to_sink(parts, options, sink),
     };
     let node = &config.cassandra.node;
-    let few_segments = node.cdc_total_space.and_then(|limit| node.too_few_segments(limit));
+    let cdc_raw = folder::volume_bytes(&config.cassandra.cdc_raw).and_then(|volume| node.cdc_limit(volume));
+    let few_segments = cdc_raw.and_then(|limit| node.too_few_segments(limit));
     if let Some(segments) = few_segments {
         tracing::warn!("{}", pump::too_few(segments));
     }
     pump.set_limits(Limits {
-        cdc_raw: node.cdc_total_space,
+        cdc_raw,
+        segment: node.segment_size(),
         few_segments,
         spool: (acknowledges && config.spool.enabled).then_some(config.spool.max_bytes),
     });
