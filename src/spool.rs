@@ -121,6 +121,15 @@ pub struct Room {
     pub floor: u64,
 }
 
+impl Room {
+    /// In a file system that says this of itself. `min_free`: [`Limits::min_free`].
+    pub fn of(stat: &StatVfs, min_free: Option<u64>) -> Self {
+        let StatVfs { f_frsize, f_blocks, f_bavail, .. } = stat;
+        let floor = min_free.unwrap_or_else(|| MIN_FREE.max(f_blocks.saturating_mul(*f_frsize) / 10));
+        Self { free: f_bavail.saturating_mul(*f_frsize), floor }
+    }
+}
+
 impl Spool {
     /// Opens and locks the spool; makes it, with mode 0700, if it is missing.
     ///
@@ -273,9 +282,7 @@ impl Spool {
     /// # Errors
     /// The file system can't be asked.
     pub fn room(&self) -> io::Result<Room> {
-        let StatVfs { f_frsize, f_blocks, f_bavail, .. } = rustix::fs::fstatvfs(&self.directory)?;
-        let floor = self.limits.min_free.unwrap_or_else(|| MIN_FREE.max(f_blocks.saturating_mul(f_frsize) / 10));
-        Ok(Room { free: f_bavail.saturating_mul(f_frsize), floor })
+        Ok(Room::of(&rustix::fs::fstatvfs(&self.directory)?, self.limits.min_free))
     }
 
     /// What it costs: allocated bytes of files that nothing else holds.

@@ -5,7 +5,6 @@ Prints Markdown tables; judges no speed, but fails where the agent's events are 
 
 usage: compare.py --binary target/release/cassandra-cdc [--quick]
 """
-import argparse
 import os
 import pathlib
 import subprocess
@@ -14,7 +13,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / 'tests/live'))
-from common import Wrong, connect, with_servers_directory  # noqa: E402
+from common import Wrong, arguments, connect, with_servers_directory  # noqa: E402
 
 import kafka_side  # noqa: E402
 import recording  # noqa: E402
@@ -32,20 +31,16 @@ DEBEZIUM = '3.5.0.Final'
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument('--binary', required=True, type=pathlib.Path)
-    arguments.add_argument('--rounds', type=int, default=3)
-    arguments.add_argument('--quick', action='store_true', help='one round')
-    arguments.add_argument('--minutes', type=float, default=15, help='no round begins that would not end within')
-    arguments.add_argument('--debezium', default=DEBEZIUM, metavar='VERSION', help='of the connector for Cassandra 4')
-    arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
-    a = arguments.parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--quick', action='store_true', help='one round')
+    parser.add_argument('--minutes', type=float, default=15, help='no round begins that would not end within')
+    parser.add_argument('--debezium', default=DEBEZIUM, metavar='VERSION', help='of the connector for Cassandra 4')
+    a = parser.parse_args()
     with_servers_directory(a.keep, lambda directory: compare(a, directory))
 
 
 def compare(a, directory):
-    if not a.binary.is_file():
-        raise Wrong(f'no such binary: {a.binary}')
     cap_files()
     segments = recording.segments()
     # Debezium asks a living node for the schema.

@@ -3,12 +3,10 @@
 
 usage: agent.py --binary target/debug/cassandra-cdc --release 5.0
 """
-import argparse
-import pathlib
 import random
 import time
 
-from common import Wrong, connect, say, with_servers_directory
+from common import Wrong, arguments, connect, say, with_servers_directory
 
 import schema_changes
 import segments
@@ -30,28 +28,24 @@ CAPTURED = [t for t in [*TABLES, BULK] if t.cdc]
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument('--binary', required=True, type=pathlib.Path)
-    arguments.add_argument('--release', choices=['4.0', '4.1', '5.0', '6.0'], default='4.1')
-    arguments.add_argument('--read-to', choices=['synced', 'marked', 'written'], default='synced')
-    arguments.add_argument('--hours', type=float, default=0, help='repeat all of it, in an order that changes, for so long')
-    arguments.add_argument('--seed', type=int, default=None, help='of the moments and the order of the faults')
-    arguments.add_argument('--agent-kills', type=int, default=50)
-    arguments.add_argument('--rate', type=int, default=250, help='writes a second')
-    arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
-    a = arguments.parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument('--release', choices=['4.0', '4.1', '5.0', '6.0'], default='4.1')
+    parser.add_argument('--read-to', choices=['synced', 'marked', 'written'], default='synced')
+    parser.add_argument('--hours', type=float, default=0, help='repeat all of it, in an order that changes, for so long')
+    parser.add_argument('--seed', type=int, default=None, help='of the moments and the order of the faults')
+    parser.add_argument('--agent-kills', type=int, default=50)
+    parser.add_argument('--rate', type=int, default=250, help='writes a second')
+    a = parser.parse_args()
     a.seed = random.randrange(10 ** 6) if a.seed is None else a.seed
     say(f'Cassandra {a.release}, read_to {a.read_to}, seed {a.seed}')
     with_servers_directory(a.keep, lambda directory: live(a, directory))
 
 
 def live(a, directory):
-    if not a.binary.is_file():
-        raise Wrong(f'no such binary: {a.binary}')
     end, chance, rounds = time.monotonic() + a.hours * 3600, random.Random(a.seed), 0
     cassandra = CassandraNode(a.release, directory / 'cassandra', cdc_space_mib=CDC_SPACE_MIB, yaml=['auto_snapshot: false'])
     with cassandra, KafkaNode(directory / 'kafka') as kafka:
-        service = Service(a.binary.resolve(), directory / 'agent', cassandra, kafka, {
+        service = Service(a.binary, directory / 'agent', cassandra, kafka, {
             'cassandra': {'read_to': a.read_to}, 'spool': {'max_bytes': '1GiB'}})
         try:
             while rounds == 0 or time.monotonic() < end:

@@ -6,7 +6,6 @@ usage: alerts.py --binary target/debug/cassandra-cdc
 There is no Cassandra: recorded segments are laid into a cdc_raw of their own. The rules are those that ship, but an hour takes a minute
 (prometheus.shortened), so that what they wait for can be waited for.
 """
-import argparse
 import json
 import pathlib
 import re
@@ -14,7 +13,7 @@ import signal
 import time
 import types
 
-from common import Wrong, say, with_servers_directory
+from common import Wrong, arguments, say, with_servers_directory
 
 import topics
 from node.kafka_node import KafkaNode
@@ -37,16 +36,11 @@ NOTHING_TO_SHOW = {'Certificate ends in', 'Damage'}  # brokers without TLS, segm
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument('--binary', required=True, type=pathlib.Path)
-    arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
-    a = arguments.parse_args()
+    a = arguments(__doc__).parse_args()
     with_servers_directory(a.keep, lambda directory: live(a.binary, directory))
 
 
 def live(binary, directory):
-    if not binary.is_file():
-        raise Wrong(f'no such binary: {binary}')
     node = Node(directory / 'node')
     with KafkaNode(directory / 'kafka', properties=['auto.create.topics.enable=false']) as kafka:
         agent = Agent(binary.resolve(), directory, node, kafka)

@@ -1,4 +1,5 @@
 """What the live tests share: where their packages and servers come from, how they connect, how they end."""
+import argparse
 import json
 import pathlib
 import shutil
@@ -24,6 +25,21 @@ cqltypes.DateType.deserialize = staticmethod(lambda data, version: int.from_byte
 
 class Wrong(Exception):
     """A promise that does not hold."""
+
+
+def arguments(description):
+    """What every live test is told: the agent's binary, and whether its directory stays."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--binary', required=True, type=_binary)
+    parser.add_argument('--keep', action='store_true', help='leave the directory of the servers')
+    return parser
+
+
+def _binary(text):
+    path = pathlib.Path(text).resolve()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f'no such file: {path}')
+    return path
 
 
 def with_servers_directory(keep, run):

@@ -6,7 +6,6 @@ statements and says by SELECT what the rebuilt tables must be.
 
 usage: consumers.py --binary target/debug/cassandra-cdc
 """
-import argparse
 import collections
 import concurrent.futures
 import datetime
@@ -20,7 +19,7 @@ import sys
 import time
 import uuid
 
-from common import Wrong, connect, say, with_servers_directory
+from common import Wrong, arguments, connect, say, with_servers_directory
 
 import topics
 from node import artifacts
@@ -40,13 +39,10 @@ JAVA = ['-Xmx384m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1']
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument('--binary', required=True, type=pathlib.Path)
-    arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
-    a = arguments.parse_args()
+    a = arguments(__doc__).parse_args()
     if not shutil.which('kcat'):
         raise SystemExit('kcat is missing: apt-get install kcat')
-    with_servers_directory(a.keep, lambda directory: live(a.binary.resolve(), directory))
+    with_servers_directory(a.keep, lambda directory: live(a.binary, directory))
 
 
 def live(binary, directory):

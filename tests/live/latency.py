@@ -3,13 +3,12 @@
 
 usage: latency.py --binary target/debug/cassandra-cdc [--read-to written --linger 0 5 --rates 1 100 500 2000]
 """
-import argparse
 import json
 import multiprocessing
 import pathlib
 import time
 
-from common import Wrong, connect, say, with_servers_directory
+from common import Wrong, arguments, connect, say, with_servers_directory
 
 import topics
 from confluent_kafka import Consumer, TopicPartition
@@ -25,27 +24,23 @@ HEAD = f"{'read_to':8}{'linger':>7}{'rate':>6}{'writes':>8}   {'p50':>8}{'p95':>
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument('--binary', required=True, type=pathlib.Path)
-    arguments.add_argument('--release', choices=['4.1', '5.0'], default='4.1')
-    arguments.add_argument('--read-to', nargs='+', choices=['written', 'marked', 'synced'], default=['written', 'marked', 'synced'])
-    arguments.add_argument('--linger', nargs='+', type=int, default=[0], help='of the agent\'s producer, in ms')
-    arguments.add_argument('--rates', nargs='+', type=int, default=[1, 100, 500, 2000], help='writes a second')
-    arguments.add_argument('--writes', type=int, default=2000, help='for each rate, but no more than --seconds takes')
-    arguments.add_argument('--seconds', type=int, default=20, help='for each rate at most')
-    arguments.add_argument('--idle', type=int, default=20, help='seconds over which the CPU of the idle agent is measured')
-    arguments.add_argument('--sync-ms', type=int, default=200, help='commitlog_sync_period')
-    arguments.add_argument('--rows', type=pathlib.Path, help='file to write each line of the table to as well, as JSON; must not exist')
-    arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
-    a = arguments.parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument('--release', choices=['4.1', '5.0'], default='4.1')
+    parser.add_argument('--read-to', nargs='+', choices=['written', 'marked', 'synced'], default=['written', 'marked', 'synced'])
+    parser.add_argument('--linger', nargs='+', type=int, default=[0], help='of the agent\'s producer, in ms')
+    parser.add_argument('--rates', nargs='+', type=int, default=[1, 100, 500, 2000], help='writes a second')
+    parser.add_argument('--writes', type=int, default=2000, help='for each rate, but no more than --seconds takes')
+    parser.add_argument('--seconds', type=int, default=20, help='for each rate at most')
+    parser.add_argument('--idle', type=int, default=20, help='seconds over which the CPU of the idle agent is measured')
+    parser.add_argument('--sync-ms', type=int, default=200, help='commitlog_sync_period')
+    parser.add_argument('--rows', type=pathlib.Path, help='file to write each line of the table to as well, as JSON; must not exist')
+    a = parser.parse_args()
     if a.rows:
         a.rows.touch(exist_ok=False)
     with_servers_directory(a.keep, lambda directory: live(a, directory))
 
 
 def live(a, directory):
-    if not a.binary.is_file():
-        raise Wrong(f'no such binary: {a.binary}')
     cassandra = CassandraNode(a.release, directory / 'cassandra', segment_mib=32, sync_ms=a.sync_ms)
     with cassandra, KafkaNode(directory / 'kafka') as kafka:
         topics.make(kafka.bootstrap, [TOPIC, 'cassandra.dead-letter'])
@@ -55,7 +50,7 @@ def live(a, directory):
         idle = {}
         for read_to in a.read_to:
             for linger in a.linger:
-                service = Service(a.binary.resolve(), directory / f'agent-{read_to}-{linger}', cassandra, kafka, {
+                service = Service(a.binary, directory / f'agent-{read_to}-{linger}', cassandra, kafka, {
                     'cassandra': {'read_to': read_to}, 'kafka.librdkafka': {'linger.ms': str(linger)}})
                 try:
                     service.start()

@@ -3,14 +3,12 @@
 
 usage: replay.py --binary target/debug/cassandra-cdc
 """
-import argparse
 import collections
 import json
-import pathlib
 import subprocess
 import time
 
-from common import Wrong, connect, nearest, parsed, position, say, with_servers_directory
+from common import Wrong, arguments, connect, nearest, parsed, position, say, with_servers_directory
 
 import checks
 import facts
@@ -28,16 +26,11 @@ REPLAY_SECONDS, SEAL_SECONDS = 180, 60
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument('--binary', required=True, type=pathlib.Path)
-    arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
-    a = arguments.parse_args()
+    a = arguments(__doc__).parse_args()
     with_servers_directory(a.keep, lambda directory: live(a.binary, directory))
 
 
 def live(binary, directory):
-    if not binary.is_file():
-        raise Wrong(f'no such binary: {binary}')
     with CassandraNode('4.1', directory / 'cassandra') as cassandra, KafkaNode(directory / 'kafka') as kafka:
         Test(binary.resolve(), directory, cassandra, kafka).run()
 

@@ -4,7 +4,6 @@ is refused with words that help, and none hangs.
 
 usage: security.py --binary target/debug/cassandra-cdc
 """
-import argparse
 import concurrent.futures
 import gzip
 import json
@@ -14,7 +13,7 @@ import ssl
 import subprocess
 import time
 
-from common import Wrong, connect, say, with_servers_directory
+from common import Wrong, arguments, connect, say, with_servers_directory
 
 from cassandra.auth import PlainTextAuthProvider
 import topics
@@ -30,17 +29,13 @@ REFUSED, UNREACHABLE, CONFIG = 77, 69, 78
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument('--binary', required=True, type=pathlib.Path)
-    arguments.add_argument('--keep', action='store_true', help='leave the directory of the servers')
-    arguments.add_argument('--only', choices=['kafka', 'cassandra'])
-    a = arguments.parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument('--only', choices=['kafka', 'cassandra'])
+    a = parser.parse_args()
     with_servers_directory(a.keep, lambda directory: live(a.binary, directory, a.only))
 
 
 def live(binary, directory, only):
-    if not binary.is_file():
-        raise Wrong(f'no such binary: {binary}')
     ours, others = Authority(directory / 'ours'), Authority(directory / 'others')
     ours.sign('server', HERE)
     ours.sign('node', 'DNS:localhost,DNS:node.example')

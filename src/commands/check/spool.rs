@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Report;
 use crate::config::Config;
-use crate::spool::{MIN_FREE, Spool, SpoolError};
+use crate::spool::{Room, Spool, SpoolError};
 
 const SPACE: &str = "free space";
 const SPOOL: &str = "spool";
@@ -34,8 +34,7 @@ fn free_space(config: &Config, report: &mut Report) {
         Ok(stat) => stat,
         Err(error) => return report.warn(SPACE, io::Error::from(error).to_string(), "look at the mount of cdc_raw"),
     };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let floor = config.spool.min_free.unwrap_or((stat.f_blocks.saturating_mul(stat.f_frsize) / 10).max(MIN_FREE));
+    let Room { free, floor } = Room::of(&stat, config.spool.min_free);
     let found = format!("{} free, and the spool leaves {} free", HumanBytes(free), HumanBytes(floor));
     if free < floor {
         let fix = "free space, or lower spool.min_free: below it the spool keeps nothing";
